@@ -1,0 +1,45 @@
+"""Scoring what a method found. The only place that sees labels.
+
+Every function takes NumPy arrays, tensors or lists.
+
+    >>> from mixem.evaluation import clustering_scores, kmeans
+    >>> found = kmeans([[0.0], [0.1], [5.0], [5.1]], 2, normalise=False)
+    >>> clustering_scores([1, 1, 0, 0], found.clusters)["accuracy"]
+    1.0
+"""
+
+from mixem.evaluation.kmeans import (
+    KMeansProtocol,
+    KMeansResult,
+    assign_to_centres,
+    component_centres,
+    kmeans,
+    kmeans_starts,
+    normalise_rows,
+)
+from mixem.evaluation.matching import (
+    clustering_accuracy,
+    confusion_matrix,
+    majority_accuracy,
+    match_clusters,
+)
+from mixem.evaluation.metrics import ClusterUsage, ari, cluster_usage, clustering_scores, nmi
+
+__all__ = [
+    "ClusterUsage",
+    "KMeansProtocol",
+    "KMeansResult",
+    "ari",
+    "assign_to_centres",
+    "cluster_usage",
+    "clustering_accuracy",
+    "clustering_scores",
+    "component_centres",
+    "confusion_matrix",
+    "kmeans",
+    "kmeans_starts",
+    "majority_accuracy",
+    "match_clusters",
+    "nmi",
+    "normalise_rows",
+]
