@@ -1,0 +1,7 @@
+"""Images in memory as uint8 tensors, and the augmentation of whole batches on their device."""
+
+from mixem.data.augment import Augmentation, normalise
+from mixem.data.folder import decode
+from mixem.data.images import NAMES, ImageSet, load_images
+
+__all__ = ["NAMES", "Augmentation", "ImageSet", "decode", "load_images", "normalise"]
