@@ -24,6 +24,7 @@ from mixem.evaluation.matching import (
     match_clusters,
 )
 from mixem.evaluation.metrics import ClusterUsage, ari, cluster_usage, clustering_scores, nmi
+from mixem.evaluation.probes import knn_accuracy, linear_probe
 
 __all__ = [
     "ClusterUsage",
@@ -38,6 +39,8 @@ __all__ = [
     "confusion_matrix",
     "kmeans",
     "kmeans_starts",
+    "knn_accuracy",
+    "linear_probe",
     "majority_accuracy",
     "match_clusters",
     "nmi",

@@ -10,7 +10,7 @@ from mixem.errors import InputError
 
 
 def as_integers(values: ArrayLike | torch.Tensor, what: str, *, lowest: int) -> NDArray[np.int64]:
-    """Returns a one-dimensional int64 array whose entries are at least `lowest`.
+    """Returns a one-dimensional int64 array whose entries are at least ``lowest``.
 
     Args:
         values: (N,) integers.
@@ -18,7 +18,7 @@ def as_integers(values: ArrayLike | torch.Tensor, what: str, *, lowest: int) -> 
         lowest: the smallest number allowed.
 
     Raises:
-        InputError: if `values` is empty, not one-dimensional, not integer or below `lowest`.
+        InputError: if ``values`` is empty, not one-dimensional, not integer or below ``lowest``.
     """
     array = _to_numpy(values)
     if array.ndim != 1:
@@ -36,7 +36,7 @@ def as_features(values: ArrayLike | torch.Tensor, what: str = "features") -> NDA
     """Returns a finite (N, D) float64 array.
 
     Raises:
-        InputError: if `values` is empty, not two-dimensional, not numeric or not finite.
+        InputError: if ``values`` is empty, not two-dimensional, not numeric or not finite.
     """
     array = _to_numpy(values)
     if array.dtype.kind not in "fiu":

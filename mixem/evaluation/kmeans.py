@@ -26,18 +26,18 @@ class KMeansProtocol:
     """Everything that decides a k-means result besides the data and the seed.
 
     Attributes:
-        layer: which output of the network is clustered: the backbone's `features` or the
-            head's `embeddings`. For the caller, who extracts them.
+        layer: which output of the network is clustered: the backbone's ``features`` or the
+            head's ``embeddings``. For the caller, who extracts them.
         normalise: divide every row by its Euclidean length first.
         fit_split: the split the centres are fitted on. For the caller, who loads it. The official
             code of MIX'EM fits and scores on the test images.
         starts: number of k-means++ starts, of which the one with the smallest inertia is kept.
-            With `init="components"` there is exactly one start.
+            With ``init="components"`` there is exactly one start.
         iterations: most iterations per start. The official code stops after 10, which may be
             before convergence.
-        init: `k-means++`, or `components` for the means of MIX'EM's components.
-        empty: what happens when fewer than k components hold an image: `farthest` fills the
-            missing centres by a rule (see `component_centres`), `error` refuses.
+        init: ``k-means++``, or ``components`` for the means of MIX'EM's components.
+        empty: what happens when fewer than k components hold an image: ``farthest`` fills the
+            missing centres by a rule (see ``component_centres``), ``error`` refuses.
     """
 
     layer: Literal["features", "embeddings"] = "features"
@@ -97,26 +97,26 @@ def kmeans(
     protocol: KMeansProtocol | None = None,
     **changes: Any,
 ) -> KMeansResult:
-    """Clusters the rows of `x` with scikit-learn's KMeans (Lloyd, tol 1e-4, float64).
+    """Clusters the rows of ``x`` with scikit-learn's KMeans (Lloyd, tol 1e-4, float64).
 
     Args:
         x: (N, D) features, N >= k.
         k: number of clusters.
-        components: (N,) dominant component of each image, argmax of p, for `init="components"`.
-        seed: seeds k-means++. Without effect on `init="components"`.
-        protocol: the switches. Without it they have their defaults, and `init` is "components"
-            if `components` are given.
-        **changes: fields of `KMeansProtocol` that replace those of the protocol, such as
-            `normalise=False`.
+        components: (N,) dominant component of each image, argmax of p, for ``init="components"``.
+        seed: seeds k-means++. Without effect on ``init="components"``.
+        protocol: the switches. Without it they have their defaults, and ``init`` is "components"
+            if ``components`` are given.
+        **changes: fields of ``KMeansProtocol`` that replace those of the protocol, such as
+            ``normalise=False``.
 
     Returns:
         The start with the smallest inertia.
 
     Raises:
-        InputError: if k is not in 1..N, if `x` is not a finite (N, D) array, if `components`
-            are given but not asked for or the other way round, or, with `empty="error"`, if
+        InputError: if k is not in 1..N, if ``x`` is not a finite (N, D) array, if ``components``
+            are given but not asked for or the other way round, or, with ``empty="error"``, if
             fewer than k components hold an image.
-        TypeError: if `changes` names no field of the protocol.
+        TypeError: if ``changes`` names no field of the protocol.
     """
     if protocol is None:
         protocol = KMeansProtocol(init="k-means++" if components is None else "components")
@@ -146,7 +146,7 @@ def kmeans_starts(
     protocol: KMeansProtocol | None = None,
     **changes: Any,
 ) -> list[KMeansResult]:
-    """Runs k-means++ `starts` times and returns every single start, not the best one.
+    """Runs k-means++ ``starts`` times and returns every single start, not the best one.
 
     Shows how much one start differs from the next. Start i does not depend on how many there are.
 
@@ -155,14 +155,14 @@ def kmeans_starts(
         k: number of clusters.
         starts: number of starts; replaces the protocol's.
         seed: seeds the starts, each with a number of its own.
-        protocol: see `kmeans`; its `init` must be "k-means++".
-        **changes: see `kmeans`.
+        protocol: see ``kmeans``; its ``init`` must be "k-means++".
+        **changes: see ``kmeans``.
 
     Returns:
         One result per start.
 
     Raises:
-        InputError: see `kmeans`; also if `starts` is below 1.
+        InputError: see ``kmeans``; also if ``starts`` is below 1.
     """
     if starts < 1:
         raise InputError(f"k-means starts is {starts}: give at least 1")
@@ -172,7 +172,7 @@ def kmeans_starts(
 
 
 def component_centres(
-    x: NDArray[np.float64],
+    x: ArrayLike | torch.Tensor,
     k: int,
     components: ArrayLike | torch.Tensor,
     *,
@@ -180,31 +180,34 @@ def component_centres(
 ) -> tuple[NDArray[np.float64], int]:
     """Returns k centres, each the mean of the images of one component, and how many were missing.
 
-    Centres are means of `x` as given: normalise before, the means are not normalised again. When
+    Centres are means of ``x`` as given: normalise before, the means are not normalised again. When
     more than k components hold images, the k most populated supply the centres (ties go to the
     lower number), in the order of their numbers; this is the official "frequency based" start for
     M != k. Otherwise centre c belongs to component c, if its number is below k.
 
     A missing centre is placed on the image farthest from its nearest existing centre, one after
     the other (ties go to the first image). Differs from the official code (cluster_eval.py):
-    there a missing centre is drawn uniformly between the smallest and largest value of each
-    coordinate, from NumPy's global generator, or k-means fails when M != k.
+    there each coordinate of a missing centre is drawn uniformly between the smallest and the
+    largest entry of ``x`` from NumPy's global generator, and k-means fails when M != k.
 
     Args:
         x: (N, D) features, finite.
         k: number of centres, in 1..N.
         components: (N,) dominant component of each image.
-        empty: `farthest` as above; `error` raises instead.
+        empty: ``farthest`` as above; ``error`` raises instead.
 
     Returns:
         The centres, (k, D), and the number of centres placed by the rule.
 
     Raises:
-        InputError: if the lengths differ, or with `empty="error"` if a centre is missing.
+        InputError: if the lengths differ, if k is not in 1..N, or with ``empty="error"`` if a
+            centre is missing.
     """
+    points = as_features(x)
+    _check_k(k, len(points))
     dominant = as_integers(components, "components", lowest=0)
-    if len(dominant) != len(x):
-        raise InputError(f"{len(x)} images but {len(dominant)} components: give one per image")
+    if len(dominant) != len(points):
+        raise InputError(f"{len(points)} images but {len(dominant)} components: give one per image")
     ids, counts = np.unique(dominant, return_counts=True)
     chosen = np.sort(ids[np.argsort(-counts, kind="stable")[:k]])
     missing = k - len(chosen)
@@ -214,13 +217,13 @@ def component_centres(
             'lower k or use empty="farthest"'
         )
     rows = chosen if chosen[-1] < k else np.arange(len(chosen))
-    centres = np.zeros((k, x.shape[1]))
+    centres = np.zeros((k, points.shape[1]))
     for row, component in zip(rows, chosen, strict=True):
-        centres[row] = x[dominant == component].mean(axis=0)
-    nearest = cdist(x, centres[rows], "sqeuclidean").min(axis=1)
+        centres[row] = points[dominant == component].mean(axis=0)
+    nearest = cdist(points, centres[rows], "sqeuclidean").min(axis=1)
     for row in np.setdiff1d(np.arange(k), rows):
-        centres[row] = x[nearest.argmax()]
-        nearest = np.minimum(nearest, cdist(x, centres[row : row + 1], "sqeuclidean")[:, 0])
+        centres[row] = points[nearest.argmax()]
+        nearest = np.minimum(nearest, cdist(points, centres[row : row + 1], "sqeuclidean")[:, 0])
     return centres, missing
 
 
@@ -243,16 +246,17 @@ def assign_to_centres(
 
     Args:
         x: (N, D) features.
-        centres: (k, D), such as `KMeansResult.centres`.
-        normalise: divide the rows of `x` by their length first; the same as when fitting.
-        variance: at least 0, such as `KMeansResult.variance`. With 0 the probability is 1, or
+        centres: (k, D), such as ``KMeansResult.centres``.
+        normalise: divide the rows of ``x`` by their length first; the same as when fitting.
+        variance: at least 0, such as ``KMeansResult.variance``. With 0 the probability is 1, or
             shared equally by centres at the same distance.
 
     Returns:
         The clusters, (N,) int64, and the probability of each, (N,) in [1/k, 1].
 
     Raises:
-        InputError: if the widths of `x` and `centres` differ, or `variance` is negative or NaN.
+        InputError: if the widths of ``x`` and ``centres`` differ, or ``variance`` is no number from
+            0 on.
     """
     points, middles = as_features(x), as_features(centres, "centres")
     if points.shape[1] != middles.shape[1]:
@@ -315,7 +319,7 @@ def _fit(
         algorithm="lloyd",
     )
     with catch_warnings():
-        # Its one cause, fewer used clusters than k, is reported as `used_clusters`.
+        # Its one cause, fewer used clusters than k, is reported as ``used_clusters``.
         simplefilter("ignore", ConvergenceWarning)
         model.fit(points)
     clusters = model.labels_.astype(np.int64)

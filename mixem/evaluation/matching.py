@@ -50,7 +50,7 @@ def match_clusters(
     """Pairs clusters and classes one to one so that most images are right.
 
     With more clusters than classes some clusters stay without a class, with fewer some classes
-    without a cluster. The pairing is computed by scipy's `linear_sum_assignment`.
+    without a cluster. The pairing is computed by scipy's ``linear_sum_assignment``.
 
     Args:
         labels: (N,) class of each image, -1 for an unlabelled image.
@@ -60,7 +60,7 @@ def match_clusters(
         The class of each matched cluster, by cluster number.
 
     Raises:
-        InputError: see `labelled_pairs`.
+        InputError: see ``labelled_pairs``.
 
     Example:
         >>> match_clusters([0, 0, 1, 1], [7, 7, 2, 7])
@@ -91,7 +91,7 @@ def clustering_accuracy(
         A fraction in [0, 1]. It is at least 1 / max(clusters used, classes).
 
     Raises:
-        InputError: see `labelled_pairs`.
+        InputError: see ``labelled_pairs``.
 
     Example:
         >>> clustering_accuracy([0, 0, 1, 1], [1, 1, 0, 1])
@@ -108,17 +108,17 @@ def majority_accuracy(
 
     For overclustering: several clusters may stand for one class. It grows with the number of
     clusters and is 1 when every image is its own cluster, so it is no substitute for
-    `clustering_accuracy`. Also called purity.
+    ``clustering_accuracy``. Also called purity.
 
     Args:
         labels: (N,) class of each image, -1 for an unlabelled image.
         clusters: (N,) cluster of each image.
 
     Returns:
-        A fraction in (0, 1], never below `clustering_accuracy`.
+        A fraction in (0, 1], never below ``clustering_accuracy``.
 
     Raises:
-        InputError: see `labelled_pairs`.
+        InputError: see ``labelled_pairs``.
     """
     counts, _, _ = _contingency(*labelled_pairs(labels, clusters))
     return float(counts.max(axis=0).sum() / counts.sum())
@@ -141,7 +141,7 @@ def confusion_matrix(
         ones in the order of their classes, then the others, largest first.
 
     Raises:
-        InputError: see `labelled_pairs`.
+        InputError: see ``labelled_pairs``.
     """
     counts, _, cluster_ids = _contingency(*labelled_pairs(labels, clusters))
     _, matched = linear_sum_assignment(counts, maximize=True)
