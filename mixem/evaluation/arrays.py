@@ -14,11 +14,11 @@ def as_integers(values: ArrayLike | torch.Tensor, what: str, *, lowest: int) -> 
 
     Args:
         values: (N,) integers.
-        what: the name used in the message, such as "labels".
-        lowest: the smallest number allowed.
+        what: The name used in the message, such as "labels".
+        lowest: The smallest number allowed.
 
     Raises:
-        InputError: if ``values`` is empty, not one-dimensional, not integer or below ``lowest``.
+        InputError: If ``values`` is empty, not one-dimensional, not integer or below ``lowest``.
     """
     array = _to_numpy(values)
     if array.ndim != 1:
@@ -36,7 +36,7 @@ def as_features(values: ArrayLike | torch.Tensor, what: str = "features") -> NDA
     """Returns a finite (N, D) float64 array.
 
     Raises:
-        InputError: if ``values`` is empty, not two-dimensional, not numeric or not finite.
+        InputError: If ``values`` is empty, not two-dimensional, not numeric or not finite.
     """
     array = _to_numpy(values)
     if array.dtype.kind not in "fiu":

@@ -26,17 +26,17 @@ class KMeansProtocol:
     """Everything that decides a k-means result besides the data and the seed.
 
     Attributes:
-        layer: which output of the network is clustered: the backbone's ``features`` or the
+        layer: Which output of the network is clustered: the backbone's ``features`` or the
             head's ``embeddings``. For the caller, who extracts them.
-        normalise: divide every row by its Euclidean length first.
-        fit_split: the split the centres are fitted on. For the caller, who loads it. The official
+        normalise: Divide every row by its Euclidean length first.
+        fit_split: The split the centres are fitted on. For the caller, who loads it. The official
             code of MIX'EM fits and scores on the test images.
-        starts: number of k-means++ starts, of which the one with the smallest inertia is kept.
+        starts: Number of k-means++ starts, of which the one with the smallest inertia is kept.
             With ``init="components"`` there is exactly one start.
-        iterations: most iterations per start. The official code stops after 10, which may be
+        iterations: Most iterations per start. The official code stops after 10, which may be
             before convergence.
         init: ``k-means++``, or ``components`` for the means of MIX'EM's components.
-        empty: what happens when fewer than k components hold an image: ``farthest`` fills the
+        empty: What happens when fewer than k components hold an image: ``farthest`` fills the
             missing centres by a rule (see ``component_centres``), ``error`` refuses.
     """
 
@@ -71,12 +71,12 @@ class KMeansResult:
     Attributes:
         centres: (k, D) float64, in normalised coordinates if the protocol normalises.
         clusters: (N,) int64 in 0..k-1, the nearest centre of each row.
-        inertia: sum of the squared distances of the rows to their centres.
-        variance: inertia / (N D), the mean squared distance per dimension.
-        iterations: iterations run by the start that was kept.
-        used_clusters: clusters that hold a row. Below k when there are fewer distinct rows than
+        inertia: Sum of the squared distances of the rows to their centres.
+        variance: Inertia / (N D), the mean squared distance per dimension.
+        iterations: Iterations run by the start that was kept.
+        used_clusters: Clusters that hold a row. Below k when there are fewer distinct rows than
             k, as after a collapse; scikit-learn would only warn.
-        empty_components: centres that no component could supply, 0 for k-means++.
+        empty_components: Centres that no component could supply, 0 for k-means++.
     """
 
     centres: NDArray[np.float64]
@@ -101,22 +101,22 @@ def kmeans(
 
     Args:
         x: (N, D) features, N >= k.
-        k: number of clusters.
+        k: Number of clusters.
         components: (N,) dominant component of each image, argmax of p, for ``init="components"``.
-        seed: seeds k-means++. Without effect on ``init="components"``.
-        protocol: the switches. Without it they have their defaults, and ``init`` is "components"
+        seed: Seeds k-means++. Without effect on ``init="components"``.
+        protocol: The switches. Without it they have their defaults, and ``init`` is "components"
             if ``components`` are given.
-        **changes: fields of ``KMeansProtocol`` that replace those of the protocol, such as
+        **changes: Fields of ``KMeansProtocol`` that replace those of the protocol, such as
             ``normalise=False``.
 
     Returns:
         The start with the smallest inertia.
 
     Raises:
-        InputError: if k is not in 1..N, if ``x`` is not a finite (N, D) array, if ``components``
+        InputError: If k is not in 1..N, if ``x`` is not a finite (N, D) array, if ``components``
             are given but not asked for or the other way round, or, with ``empty="error"``, if
             fewer than k components hold an image.
-        TypeError: if ``changes`` names no field of the protocol.
+        TypeError: If ``changes`` names no field of the protocol.
     """
     if protocol is None:
         protocol = KMeansProtocol(init="k-means++" if components is None else "components")
@@ -152,17 +152,17 @@ def kmeans_starts(
 
     Args:
         x: (N, D) features.
-        k: number of clusters.
-        starts: number of starts; replaces the protocol's.
-        seed: seeds the starts, each with a number of its own.
-        protocol: see ``kmeans``; its ``init`` must be "k-means++".
-        **changes: see ``kmeans``.
+        k: Number of clusters.
+        starts: Number of starts; replaces the protocol's.
+        seed: Seeds the starts, each with a number of its own.
+        protocol: See ``kmeans``; its ``init`` must be "k-means++".
+        **changes: See ``kmeans``.
 
     Returns:
         One result per start.
 
     Raises:
-        InputError: see ``kmeans``; also if ``starts`` is below 1.
+        InputError: See ``kmeans``; also if ``starts`` is below 1.
     """
     if starts < 1:
         raise InputError(f"k-means starts is {starts}: give at least 1")
@@ -192,7 +192,7 @@ def component_centres(
 
     Args:
         x: (N, D) features, finite.
-        k: number of centres, in 1..N.
+        k: Number of centres, in 1..N.
         components: (N,) dominant component of each image.
         empty: ``farthest`` as above; ``error`` raises instead.
 
@@ -200,7 +200,7 @@ def component_centres(
         The centres, (k, D), and the number of centres placed by the rule.
 
     Raises:
-        InputError: if the lengths differ, if k is not in 1..N, or with ``empty="error"`` if a
+        InputError: If the lengths differ, if k is not in 1..N, or with ``empty="error"`` if a
             centre is missing.
     """
     points = as_features(x)
@@ -247,15 +247,15 @@ def assign_to_centres(
     Args:
         x: (N, D) features.
         centres: (k, D), such as ``KMeansResult.centres``.
-        normalise: divide the rows of ``x`` by their length first; the same as when fitting.
-        variance: at least 0, such as ``KMeansResult.variance``. With 0 the probability is 1, or
+        normalise: Divide the rows of ``x`` by their length first; the same as when fitting.
+        variance: At least 0, such as ``KMeansResult.variance``. With 0 the probability is 1, or
             shared equally by centres at the same distance.
 
     Returns:
         The clusters, (N,) int64, and the probability of each, (N,) in [1/k, 1].
 
     Raises:
-        InputError: if the widths of ``x`` and ``centres`` differ, or ``variance`` is no number from
+        InputError: If the widths of ``x`` and ``centres`` differ, or ``variance`` is no number from
             0 on.
     """
     points, middles = as_features(x), as_features(centres, "centres")

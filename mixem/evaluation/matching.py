@@ -29,7 +29,7 @@ def labelled_pairs(
         Two int64 arrays of the same length, one entry per labelled image.
 
     Raises:
-        InputError: if the lengths differ, if either is empty or not integer, if a number is out
+        InputError: If the lengths differ, if either is empty or not integer, if a number is out
             of range, or if no image is labelled.
     """
     classes = as_integers(labels, "labels", lowest=-1)
@@ -60,7 +60,7 @@ def match_clusters(
         The class of each matched cluster, by cluster number.
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
 
     Example:
         >>> match_clusters([0, 0, 1, 1], [7, 7, 2, 7])
@@ -91,7 +91,7 @@ def clustering_accuracy(
         A fraction in [0, 1]. It is at least 1 / max(clusters used, classes).
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
 
     Example:
         >>> clustering_accuracy([0, 0, 1, 1], [1, 1, 0, 1])
@@ -118,7 +118,7 @@ def majority_accuracy(
         A fraction in (0, 1], never below ``clustering_accuracy``.
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
     """
     counts, _, _ = _contingency(*labelled_pairs(labels, clusters))
     return float(counts.max(axis=0).sum() / counts.sum())
@@ -141,7 +141,7 @@ def confusion_matrix(
         ones in the order of their classes, then the others, largest first.
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
     """
     counts, _, cluster_ids = _contingency(*labelled_pairs(labels, clusters))
     _, matched = linear_sum_assignment(counts, maximize=True)

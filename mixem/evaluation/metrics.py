@@ -27,7 +27,7 @@ def nmi(labels: ArrayLike | torch.Tensor, clusters: ArrayLike | torch.Tensor) ->
         A fraction in [0, 1]. It is 0 when one of the two is constant, 1 when both are.
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
     """
     return float(normalized_mutual_info_score(*labelled_pairs(labels, clusters)))
 
@@ -43,7 +43,7 @@ def ari(labels: ArrayLike | torch.Tensor, clusters: ArrayLike | torch.Tensor) ->
         A number in [-0.5, 1].
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
     """
     return float(adjusted_rand_score(*labelled_pairs(labels, clusters)))
 
@@ -54,7 +54,7 @@ def clustering_scores(
     """Returns ``accuracy``, ``nmi`` and ``ari`` as fractions.
 
     Raises:
-        InputError: see ``labelled_pairs``.
+        InputError: See ``labelled_pairs``.
 
     Example:
         >>> clustering_scores([0, 0, 1, 1], [1, 1, 0, 0])
@@ -82,13 +82,13 @@ def cluster_usage(clusters: ArrayLike | torch.Tensor, k: int) -> ClusterUsage:
 
     Args:
         clusters: (N,) cluster of each image, in 0..k-1.
-        k: number of clusters there are.
+        k: Number of clusters there are.
 
     Returns:
         ``used`` in 1..k and ``entropy`` in [0, ln k] nats: 0 when all images share one cluster.
 
     Raises:
-        InputError: if a cluster number is outside 0..k-1.
+        InputError: If a cluster number is outside 0..k-1.
     """
     found = as_integers(clusters, "clusters", lowest=0)
     if found.max() >= k:
