@@ -1,0 +1,18 @@
+"""Losses: one equation, one pure function, one file. Tensors in, scalar out.
+
+Every loss is computed in float32 or better whatever the autocast setting, and stays finite for
+finite inputs.
+"""
+
+from mixem.losses.associative_embedding import associative_embedding
+from mixem.losses.component_diversity import component_diversity
+from mixem.losses.instance_confidence import instance_confidence, instance_entropy
+from mixem.losses.nt_xent import nt_xent
+
+__all__ = [
+    "associative_embedding",
+    "component_diversity",
+    "instance_confidence",
+    "instance_entropy",
+    "nt_xent",
+]

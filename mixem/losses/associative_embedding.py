@@ -1,0 +1,52 @@
+"""MIX'EM loss (iii): images of a component close together, components far apart."""
+
+import torch
+import torch.nn.functional as F
+
+from mixem.errors import InputError
+from mixem.losses.precision import full_precision, require_matrix
+
+
+def associative_embedding(z: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pull the images of each component together and push the components apart.
+
+    An image belongs to its dominant component (hard argmax of ``p``, no gradient). To every
+    component one zero vector is added, so that an empty component has mean 0 and a component of
+    n images the mean of n + 1 vectors (official code, ``train.py``, ``w_pull`` and ``w_push``)::
+
+        mu_c = sum of z in c / (n_c + 1)
+        pull =  mean over c of [(sum over z in c of |z - mu_c|) + |mu_c|] / (n_c + 1)
+        push = -mean over c != c' of |mu_c - mu_c'|
+
+    Args:
+        z: Mixed embeddings of one view, ``(B, d)``, not normalised (their length is at most 1).
+        p: Mixing coefficients of the same view, ``(B, M)``.
+
+    Returns:
+        ``(pull, push)``, two scalars, unweighted, for one view (MIX'EM adds the two views with
+        weights 0.1 and 0.05). For rows of length at most 1: pull from 0 to 2, push from
+        -sqrt(2M / (M - 1)) to 0. With M = 1 push is 0.
+
+    Raises:
+        InputError: If z and p do not have one row for each of the same images.
+
+    Two zero-length differences have gradient 0, not NaN. Cost is linear in B.
+    """
+    require_matrix("z", z)
+    require_matrix("p", p)
+    if len(z) != len(p):
+        raise InputError(f"z has {len(z)} rows and p {len(p)}; give one row of each per image")
+    with torch.autocast(z.device.type, enabled=False):
+        z = full_precision(z)
+        components = p.shape[1]
+        dominant = p.detach().argmax(1)
+        member = F.one_hot(dominant, components).to(z.dtype)  # (B, M)
+        size = member.sum(0) + 1  # the images and the zero vector
+        mu = (member.T @ z) / size[:, None]  # (M, d)
+
+        spread = torch.linalg.vector_norm(z - member @ mu, dim=1)  # (B,)
+        pull = ((member.T @ spread + torch.linalg.vector_norm(mu, dim=1)) / size).mean()
+
+        gap = torch.linalg.vector_norm(mu[:, None] - mu[None], dim=2)  # (M, M)
+        push = -gap.sum() / max(components * (components - 1), 1)
+        return pull, push

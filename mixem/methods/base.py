@@ -1,0 +1,127 @@
+"""What the training loop and the evaluation ask of a method."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mixem.data import Augmentation
+from mixem.errors import InputError
+
+
+class Step(NamedTuple):
+    """What one batch gives.
+
+    Attributes:
+        terms: The weighted loss terms by name; their sum is the loss.
+        assignments: Soft assignments ``(B, k)`` of the batch without gradient, for the collapse
+            meter; None for a method that has no clusters of its own.
+        bounds: For some of the terms, the value a collapsed network would have.
+    """
+
+    terms: dict[str, torch.Tensor]
+    assignments: torch.Tensor | None
+    bounds: dict[str, float]
+
+
+class Method(nn.Module):
+    """A network with a way of drawing views, a loss, features and assignments.
+
+    Args:
+        backbone: Maps float images ``(N, C, H, W)`` to features ``(N, D)``; has ``out_features``.
+        views: How a training view is drawn; its ``plain`` form is what evaluation sees.
+        clusters: Number k of k-means centres that :meth:`cluster` compares with.
+    """
+
+    centres: torch.Tensor
+    variance: torch.Tensor
+
+    def __init__(self, backbone: nn.Module, views: Augmentation, *, clusters: int):
+        super().__init__()
+        self.backbone = backbone
+        self.views = views
+        self.register_buffer("centres", torch.zeros(clusters, int(backbone.out_features)))
+        self.register_buffer("variance", torch.zeros(()))  # 0: no centres yet
+
+    def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Two independent views of each image: uint8 ``(B, C, h, w)`` to ``(2, B, C, H, W)``."""
+        return torch.stack([self.views(images, generator) for _ in range(2)])
+
+    def step(self, views: torch.Tensor) -> Step:
+        """Loss terms of a batch of views."""
+        raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images of any size as the network sees them outside training."""
+        if images.ndim != 4 or images.dtype != torch.uint8:
+            raise InputError(
+                f"images are {images.dtype} of shape {tuple(images.shape)}; "
+                "give a uint8 tensor of shape (N, C, H, W)"
+            )
+        return self.views.plain(images).contiguous(memory_format=torch.channels_last)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Backbone output h ``(N, D)`` of uint8 images ``(N, C, H, W)``, not normalised."""
+        return self.backbone(self.prepare(images))
+
+    def embeddings(self, images: torch.Tensor) -> torch.Tensor:
+        """What the contrastive loss compares, z ``(N, d)``, of uint8 images, not normalised."""
+        raise NotImplementedError(f"{type(self).__name__} does not define embeddings")
+
+    def assign(self, images: torch.Tensor) -> torch.Tensor:
+        """Cluster probabilities ``(N, k)`` of uint8 images ``(N, C, H, W)``; rows sum to one."""
+        raise NotImplementedError(f"{type(self).__name__} does not define assign")
+
+    def keep_centres(self, centres: torch.Tensor, variance: float) -> None:
+        """Keep k-means centres ``(k, D)`` of normalised features, saved with the weights.
+
+        Args:
+            centres: One row a cluster.
+            variance: Mean squared distance of an image to its centre, divided by D.
+        """
+        self.centres.copy_(centres)
+        self.variance.fill_(max(variance, torch.finfo(torch.float32).tiny))
+
+    def cluster(self, images: torch.Tensor) -> torch.Tensor:
+        """Cluster probabilities ``(N, k)`` of uint8 images by the kept k-means centres.
+
+        The most probable cluster is the nearest centre of the normalised features. The
+        probability is the posterior of equally frequent, equally wide round Gaussians at the
+        centres; it ranks images within a run and is not calibrated.
+        """
+        if not self.variance > 0:
+            raise InputError("the method has no cluster centres yet; evaluate the run first")
+        h = F.normalize(self.features(images), dim=1)
+        distance = torch.cdist(h, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
+        return (-(distance**2) / (2 * self.variance)).softmax(1)
+
+
+@torch.inference_mode()
+def extract(
+    method: Method, images: torch.Tensor, what: str = "features", *, batch_size: int = 1024
+) -> torch.Tensor:
+    """Features, embeddings or assignments of a whole image tensor, batch by batch.
+
+    The method is put into evaluation mode and left as it was found.
+
+    Args:
+        method: A trained method.
+        images: uint8 ``(N, C, H, W)``, on any device.
+        what: "features", "embeddings", "assign" or "cluster": the function of the method to call.
+        batch_size: Images a batch.
+
+    Returns:
+        float32 ``(N, D)`` on the CPU.
+    """
+    if what not in (known := ("features", "embeddings", "assign", "cluster")):
+        raise InputError(f"what is {what!r}; give one of {', '.join(known)}")
+    device = next(method.parameters()).device
+    training = method.training
+    method.eval()
+    try:
+        function = getattr(method, what)
+        parts = [function(batch.to(device)).float().cpu() for batch in images.split(batch_size)]
+    finally:
+        method.train(training)
+    return torch.cat(parts)

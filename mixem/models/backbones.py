@@ -1,0 +1,95 @@
+"""Backbones: images in, one feature vector an image out."""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import nn
+
+from mixem.errors import InputError
+
+
+class SmallNet(nn.Module):
+    """Three convolutions and a linear layer, for 16 x 16 images on two CPU cores.
+
+    Each block is a 3 x 3 convolution, batch norm, ReLU and a 2 x 2 max-pool. What is left keeps
+    its places (a global average would lose where a stroke is, and with it which digit it makes)
+    and goes through a linear layer with batch norm and ReLU.
+
+    Args:
+        in_channels: Channels of the images.
+        width: Channels of the first block; the next ones have two and four times as many.
+        size: Height and width of the images in pixels, at least 8.
+
+    Attributes:
+        out_features: Length of a feature vector, ``4 * width``.
+    """
+
+    def __init__(self, in_channels: int = 1, *, width: int = 32, size: int = 16):
+        super().__init__()
+        self.out_features = 4 * width
+        blocks: list[nn.Module] = []
+        for before, after in itertools.pairwise([in_channels, width, 2 * width, 4 * width]):
+            blocks += [
+                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            ]
+        self.layers = nn.Sequential(
+            *blocks,
+            nn.Flatten(),
+            nn.Linear(4 * width * (size // 8) ** 2, self.out_features, bias=False),
+            nn.BatchNorm1d(self.out_features),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """``(N, C, size, size)`` to ``(N, out_features)``, non-negative."""
+        return self.layers(images)
+
+
+def resnet18(in_channels: int = 3, *, stem: str = "imagenet") -> nn.Module:
+    """ResNet-18 of torchvision without its classifier.
+
+    Args:
+        in_channels: Channels of the images.
+        stem: "imagenet" (7 x 7 stride 2 and max-pool; MIX'EM on STL-10) or "cifar" (3 x 3 stride
+            1, no max-pool; MIX'EM's ``conv1_k3``, forced for the CIFAR sets in ``run.py``).
+
+    Returns:
+        A module that maps ``(N, C, H, W)`` to ``(N, 512)``, averaged over places after the last
+        ReLU and so non-negative; its attribute ``out_features`` is 512.
+    """
+    if stem not in ("imagenet", "cifar"):
+        raise InputError(f"stem is {stem!r}; give 'imagenet' or 'cifar'")
+    net = torchvision.models.resnet18()
+    if stem == "cifar":
+        net.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        net.maxpool = nn.Identity()
+    else:
+        net.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.fc = nn.Identity()
+    net.out_features = 512
+    return net
+
+
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+    "small": SmallNet,
+    "resnet18": resnet18,
+    "resnet18-cifar": functools.partial(resnet18, stem="cifar"),
+}
+
+
+def make_backbone(name: str, *, in_channels: int) -> nn.Module:
+    """The backbone called ``name`` (a key of :data:`BACKBONES`) for images of that many channels.
+
+    Raises:
+        InputError: If there is no such backbone.
+    """
+    if name not in BACKBONES:
+        raise InputError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
+    return BACKBONES[name](in_channels)

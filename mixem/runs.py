@@ -1,0 +1,316 @@
+"""Runs: one experiment, one seed, one folder.
+
+A finished folder holds ``config.json``, ``log.jsonl``, ``model.safetensors`` and ``record.json``.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sklearn
+import torch
+import torchvision
+
+from mixem.checkpoint import load_weights, read_json, save_weights, write_json
+from mixem.data import Augmentation, ImageSet, load_images
+from mixem.errors import InputError
+from mixem.evaluate import evaluate
+from mixem.evaluation import KMeansProtocol
+from mixem.experiments import Experiment, MethodSettings, get
+from mixem.methods import Method, MixEM, SimCLR
+from mixem.models import make_backbone
+from mixem.train import TrainConfig, Training, train
+
+# What a trained network and its scores depend on, besides its settings.
+SOURCES = (
+    "data",
+    "models",
+    "losses",
+    "methods",
+    "evaluation",
+    "evaluate.py",
+    "meter.py",
+    "train.py",
+)
+HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        method: The trained network, in evaluation mode on the CPU.
+        experiment: Its settings, changes included.
+        record: What ``record.json`` holds.
+        history: One entry an epoch, from ``log.jsonl``.
+    """
+
+    folder: Path
+    method: Method
+    experiment: Experiment
+    record: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+def run(
+    experiment: Experiment | str,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    start: str | Path | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    **options: Any,
+) -> Run | None:
+    """Train and evaluate an experiment, or go on with it, or load it if it is finished.
+
+    Args:
+        experiment: A name, or settings from :func:`mixem.experiments.get` and ``override``.
+        seed: Of the weights, the order of the images and the views.
+        out: Folder of the run. By default one under ``runs/`` (or ``$MIXEM_RUNS``) whose name is
+            made of experiment, seed, data, settings and source code, so that a changed library
+            never shows a stale number.
+        start: Finished run to start from; by default the one of the same seed that the
+            experiment names, trained first if need be (in ``out/start`` if ``out`` is given).
+        root: Folder of the data sets; see :func:`mixem.data.load_images`.
+        download: Fetch the data set if it is not there.
+        **options: ``device``, ``precision``, ``max_minutes``, ``checkpoint_seconds`` and
+            ``progress`` of :func:`mixem.train.train`.
+
+    Returns:
+        The finished run, or None if ``max_minutes`` ended it early; call again to go on.
+
+    Raises:
+        InputError: For impossible settings, missing data, a folder of another run.
+    """
+    if isinstance(experiment, str):
+        experiment = get(experiment)
+
+    def load(split: str) -> ImageSet:
+        size = experiment.views.size
+        return load_images(experiment.images, split=split, root=root, download=download, size=size)
+
+    images = load(experiment.train_split)
+    if experiment.clusters > len(images):
+        raise InputError(
+            f"{experiment.clusters} clusters for {len(images)} images; give fewer clusters"
+        )
+    folder = Path(out) if out else default_folder(experiment, seed, images)
+    _claim(folder, {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint})
+    if (folder / "record.json").exists():
+        return load_run(folder)
+
+    method = build(experiment, channels=images.channels, seed=seed)
+    origin = None
+    if isinstance(method, MixEM) and experiment.start:
+        origin = (
+            load_run(start)
+            if start
+            else run(
+                start_of(experiment),
+                seed=seed,
+                out=folder / "start" if out else None,
+                root=root,
+                download=download,
+                **options,
+            )
+        )
+        if origin is None:
+            return None
+        method.start_from(origin.method)
+    training = train(method, images, experiment.training, seed=seed, out=folder, **options)
+    if not training.complete:
+        return None
+
+    method.to("cpu")
+    test, fit = (load(split) for split in (experiment.test_split, experiment.protocol.fit_split))
+    scores = evaluate(
+        method,
+        test,
+        clusters=experiment.clusters,
+        protocol=experiment.protocol,
+        fit_images=None if fit.fingerprint == test.fingerprint else fit,
+    )
+    save_weights(folder / "model.safetensors", method)
+    record = _record(experiment, seed, images, test, training, origin, scores)
+    write_json(folder / "record.json", record)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return load_run(folder)
+
+
+def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
+    """The untrained method of an experiment, its weights drawn from the seed."""
+    settings = dataclasses.asdict(experiment.settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = make_backbone(experiment.backbone, in_channels=channels)
+        if experiment.method == "simclr":
+            settings = {name: settings[name] for name in ("embedding_size", "temperature")}
+            return SimCLR(
+                backbone, experiment.views, clusters=experiment.clusters, **settings
+            ).eval()
+        return MixEM(backbone, experiment.views, clusters=experiment.clusters, **settings).eval()
+
+
+def load_run(folder: str | Path) -> Run:
+    """A finished run from its folder.
+
+    Raises:
+        InputError: If the folder is missing, unfinished or damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; give the --out of a finished run")
+    config = read_json(folder / "config.json")
+    if not (folder / "record.json").exists():
+        raise InputError(f"the run in {folder} is not finished; give its training command again")
+    record = read_json(folder / "record.json")
+    experiment = from_dict(config["experiment"])
+    method = build(experiment, channels=record["data"]["shape"][0], seed=0)
+    load_weights(folder / "model.safetensors", method)
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return Run(folder, method, experiment, record, [json.loads(line) for line in lines])
+
+
+def start_of(experiment: Experiment) -> Experiment:
+    """The experiment that ``experiment`` starts from, on the same images and backbone."""
+    start = get(str(experiment.start))
+    shared = ("images", "train_split", "test_split", "backbone", "clusters", "views")
+    return dataclasses.replace(start, **{name: getattr(experiment, name) for name in shared})
+
+
+def default_folder(experiment: Experiment, seed: int, images: ImageSet) -> Path:
+    """``runs/NAME-seedN-KEY``; the key is made of everything the result depends on."""
+    parts = [to_dict(experiment), images.fingerprint, source_fingerprint()]
+    if experiment.start:
+        parts.append(to_dict(start_of(experiment)))
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+    name = experiment.name.replace("/", "-")
+    return Path(os.environ.get("MIXEM_RUNS", "runs")) / f"{name}-seed{seed}-{key}"
+
+
+@cache
+def source_fingerprint() -> str:
+    """SHA-256 of the source files that a run depends on."""
+    package = Path(__file__).parent
+    files = [f for part in SOURCES for f in sorted([package / part, *(package / part).rglob("*")])]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.suffix == ".py":
+            digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """The settings as JSON has them, sources left out."""
+    values = dataclasses.asdict(dataclasses.replace(experiment, sources={}))
+    del values["sources"]
+    return json.loads(json.dumps(values))
+
+
+def from_dict(values: dict[str, Any]) -> Experiment:
+    """Undo :func:`to_dict`."""
+    parts = {
+        "views": Augmentation,
+        "settings": MethodSettings,
+        "training": TrainConfig,
+        "protocol": KMeansProtocol,
+    }
+    try:
+        built = {
+            name: part(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+            )
+            for name, part in parts.items()
+        }
+        return Experiment(**{**values, **built})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"settings of another version of mixem ({error}); train again") from error
+
+
+def hardware(device: str) -> str:
+    """What a run computed on, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def _claim(folder: Path, config: dict[str, Any]) -> None:
+    """Make the folder this run's own, or see that it already is."""
+    file = folder / "config.json"
+    if not file.exists():
+        write_json(file, config)
+        return
+    found = read_json(file)
+    if found != config:
+        different = [key for key in config if found.get(key) != config[key]]
+        raise InputError(
+            f"{folder} holds another run (other {' and '.join(different)}); "
+            "choose another --out or delete the folder"
+        )
+
+
+def _record(
+    experiment: Experiment,
+    seed: int,
+    images: ImageSet,
+    test: ImageSet,
+    training: Training,
+    origin: Run | None,
+    scores: dict[str, Any],
+) -> dict[str, Any]:
+    values = experiment.values()
+    plain = get(experiment.name).values()
+    for settings in (values, plain):  # a folder's place is nobody else's business
+        if settings["images"].startswith("folder:"):
+            settings["images"] = f"folder:{Path(settings['images']).name}"
+    stride = max(1, -(-len(training.history) // HISTORY_POINTS))
+    thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
+    return {
+        "format": 1,
+        "experiment": experiment.name,
+        "overrides": {path: value for path, value in values.items() if value != plain[path]},
+        "seed": seed,
+        "data": {
+            "name": values["images"],
+            "train_split": images.split,
+            "train_images": len(images),
+            "train_fingerprint": images.fingerprint,
+            "test_split": test.split,
+            "test_images": len(test),
+            "test_fingerprint": test.fingerprint,
+            "shape": list(images.images.shape[1:]),
+        },
+        **scores,
+        "protocol": dataclasses.asdict(experiment.protocol),
+        "epoch": training.history[-1]["epoch"],
+        "minutes": round(training.seconds / 60, 3),
+        "images_per_second": round(training.images_per_second, 1),
+        "precision": training.precision,
+        "hardware": hardware(training.device),
+        "start": origin
+        and {key: origin.record[key] for key in ("experiment", "seed", "metrics", "minutes")},
+        "settings": json.loads(json.dumps(values)),
+        "history": thinned,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "source": source_fingerprint(),
+    }

@@ -1,0 +1,269 @@
+"""The one training loop.
+
+A step draws views on the images' device, asks the method for its loss terms and updates the
+weights. Every random number comes from (seed, stream, index), so that a run stopped at any step
+goes on exactly as if it had not been.
+"""
+
+import dataclasses
+import json
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from mixem.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from mixem.data import ImageSet
+from mixem.devices import resolve_device, resolve_precision
+from mixem.errors import InputError
+from mixem.meter import Meter
+from mixem.methods import Method
+
+READ_EVERY = 50  # steps between two looks at the device's numbers; each look waits for the device
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a method is optimised; the defaults are MIX'EM's ``config.yaml`` and ``train.py``.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images a step. An incomplete last batch is left out; a set smaller than one
+            batch is a batch.
+        learning_rate: Of Adam.
+        weight_decay: Of Adam, on all parameters.
+        constant_epochs: Epochs before the cosine sets in.
+    """
+
+    epochs: int = 200
+    batch_size: int = 512
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    constant_epochs: int = 10
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0.
+
+        Constant, then a cosine with period ``epochs`` that starts late and so never ends at 0.
+        """
+        progress = max(0, epoch - self.constant_epochs + 1) / self.epochs
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What :func:`train` returns.
+
+    Attributes:
+        complete: False if ``max_minutes`` ended it early.
+        history: One entry an epoch: mean terms, learning rate, use of the components.
+        seconds: Time spent training, over all sittings.
+        images_per_second: Over all sittings.
+        device: What it ran on.
+        precision: "float32" or "bfloat16".
+    """
+
+    complete: bool
+    history: list[dict[str, Any]]
+    seconds: float
+    images_per_second: float
+    device: str
+    precision: str
+
+
+def seeded(
+    seed: int, stream: str, index: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A generator of its own for each (seed, stream, index)."""
+    mixed = np.random.SeedSequence([seed, *stream.encode(), index]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(mixed[0] >> np.uint64(1)))
+
+
+def train(
+    method: Method,
+    images: ImageSet,
+    config: TrainConfig,
+    *,
+    seed: int = 0,
+    out: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    max_minutes: float | None = None,
+    checkpoint_seconds: float = 30,
+    progress: bool = True,
+) -> Training:
+    """Train a method on images; labels are not looked at.
+
+    Args:
+        method: Trained in place and moved to the device.
+        images: At least two.
+        config: How long and how fast.
+        seed: Of the order of the images and of their views; the weights are the caller's.
+        out: Folder for ``checkpoint.pt`` and ``log.jsonl``. If it holds a checkpoint of the same
+            training, that one goes on: on the CPU, with the same number of threads, the result
+            is bit for bit that of a run never stopped. Nothing is written if None.
+        device: "auto", "cpu", "cuda" or another name PyTorch knows.
+        precision: "float32", "bfloat16" (autocast) or "auto", see :func:`resolve_precision`.
+        max_minutes: Stop cleanly after this time; call again to go on.
+        checkpoint_seconds: Least time between two checkpoints; 0 is one after every epoch and
+            every 50 steps.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: For fewer than two images, an impossible device or precision, a checkpoint of
+            another training, a folder that cannot be written to.
+        FloatingPointError: If a loss term is no longer finite. The last checkpoint stays.
+    """
+    if len(images) < 2:
+        raise InputError(f"{images.name} has {len(images)} image; training needs at least two")
+    place = resolve_device(device)
+    precision = resolve_precision(precision, place)
+    method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    pixels = _move(images.images, place)
+    batch_size = min(config.batch_size, len(images))
+    steps = len(images) // batch_size
+    total = config.epochs * steps
+    optimiser = torch.optim.Adam(
+        method.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=place.type in ("cpu", "cuda"),
+    )
+
+    identity = {
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+        "images": images.fingerprint,
+        "precision": precision,
+    }
+    first, earlier, history, meter = 0, 0.0, list[dict[str, Any]](), Meter()
+    checkpoint = out / "checkpoint.pt" if out else None
+    if checkpoint and checkpoint.exists():
+        state = load_checkpoint(checkpoint)
+        _require_same(checkpoint, state["identity"], identity)
+        method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+        meter.state = {name: value.to(place) for name, value in state["meter"].items()}
+        first, earlier, history = state["step"], state["seconds"], json.loads(state["history"])
+        if place.type == "cpu" and state["threads"] != torch.get_num_threads():
+            warnings.warn(
+                f"the run began with {state['threads']} threads and goes on with "
+                f"{torch.get_num_threads()}; the result will differ in the last digits",
+                stacklevel=2,
+            )
+
+    began = saved = time.monotonic()
+    if out:
+        _write_log(out, history)
+    bar = tqdm(
+        total=total * batch_size,
+        initial=first * batch_size,
+        unit=" images",
+        unit_scale=True,
+        disable=not progress,
+    )
+    step, order, stop = first, None, False
+    with bar:
+        while step < total and not stop:
+            epoch, position = divmod(step, steps)
+            if order is None or position == 0:
+                order = torch.randperm(len(images), generator=seeded(seed, "order", epoch))
+                order = order.to(pixels.device)
+            for group in optimiser.param_groups:
+                group["lr"] = config.rate(epoch)
+
+            batch = pixels[order[position * batch_size : (position + 1) * batch_size]].to(place)
+            views = method.draw_views(batch, seeded(seed, "views", step, place))
+            with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                result = method.step(views)
+            loss = torch.stack(list(result.terms.values())).sum()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            meter.add(result)
+            step += 1
+
+            if step % steps and step % READ_EVERY:
+                continue
+            row = {"epoch": epoch + 1, "step": step, "learning_rate": config.rate(epoch)}
+            row |= meter.read()
+            _require_finite(row)
+            bar.update(step * batch_size - bar.n)
+            bar.set_postfix({k: f"{v:.3f}" for k, v in row["terms"].items()}, refresh=False)
+            now = time.monotonic()
+            if step % steps == 0:
+                if epoch + 1 == max(2, config.epochs // 10) and (collapse := meter.collapsed(row)):
+                    warnings.warn(f"{images.name}, epoch {epoch + 1}: {collapse}", stacklevel=2)
+                meter = Meter()
+                history.append(row)
+                if out:
+                    _append_log(out, row | {"seconds": round(earlier + now - began, 3)})
+            stop = max_minutes is not None and now - began >= 60 * max_minutes
+            if checkpoint and (stop or step == total or now - saved >= checkpoint_seconds):
+                state = {
+                    "identity": identity,
+                    "method": method.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "meter": meter.state,
+                    "step": step,
+                    "seconds": earlier + now - began,
+                    "history": json.dumps(history),
+                    "threads": torch.get_num_threads(),
+                }
+                save_checkpoint(checkpoint, state)
+                saved = now
+    method.eval()
+    seconds = earlier + time.monotonic() - began
+    return Training(
+        complete=step == total,
+        history=history,
+        seconds=seconds,
+        images_per_second=step * batch_size / max(seconds, 1e-9),
+        device=str(place),
+        precision=precision,
+    )
+
+
+def _move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The pixels on a GPU if they take less than half of its free memory."""
+    if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        return pixels.to(device)
+    return pixels
+
+
+def _require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise InputError(
+                f"{path} belongs to another training: {key} there is {found[key]}, here {value}; "
+                "choose another --out or delete the folder"
+            )
+
+
+def _require_finite(row: dict[str, Any]) -> None:
+    for name, value in row["terms"].items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} term became {value} in epoch {row['epoch']}, by step {row['step']}; "
+                "the last checkpoint is intact: try a lower learning rate or --precision float32"
+            )
+
+
+def _write_log(out: Path, history: list[dict[str, Any]]) -> None:
+    """Start ``log.jsonl`` with the epochs that the checkpoint holds."""
+    text = "".join(json.dumps(row) + "\n" for row in history)
+    write_atomically(out / "log.jsonl", lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _append_log(out: Path, row: dict[str, Any]) -> None:
+    try:
+        with (out / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {out / 'log.jsonl'}: {error}; free some space") from error
