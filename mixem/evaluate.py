@@ -51,8 +51,9 @@ def evaluate(
         if fit_images is None:
             return result.clusters
         x = found[switches.layer]
-        options = {"normalise": switches.normalise, "variance": result.variance}
-        return assign_to_centres(x, result.centres, **options)[0]
+        return assign_to_centres(
+            x, result.centres, normalise=switches.normalise, variance=result.variance
+        )[0]
 
     def score(assigned: Any) -> dict[str, float] | None:
         return None if images.labels is None else clustering_scores(images.labels, assigned)

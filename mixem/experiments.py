@@ -29,6 +29,17 @@ class MethodSettings:
     confidence: str = "confidence"
     extra_projection: bool = False
 
+    def __post_init__(self) -> None:
+        if self.embedding_size < 1 or self.components < 1:
+            raise InputError(
+                f"embedding_size {self.embedding_size}, components {self.components}; "
+                "give at least 1 of each"
+            )
+        if not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature}; give a positive number")
+        if self.confidence not in ("confidence", "entropy"):
+            raise InputError(f"confidence is {self.confidence!r}; give 'confidence' or 'entropy'")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -64,6 +75,10 @@ class Experiment:
     start: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        if self.clusters < 1:
+            raise InputError(f"{self.clusters} clusters; give at least 1")
+
     def values(self) -> dict[str, Any]:
         """All settings by path, such as ``{"training.epochs": 200, ...}``, sources left out."""
         return dict(_leaves(self))
@@ -90,6 +105,7 @@ class Experiment:
                     f"{self.name} has no setting {path!r}"
                     + (f"; did you mean {near[0]!r}?" if near else f": {', '.join(self.values())}")
                 )
+            value = _like(path, value, self.values()[path])
             outer, _, inner = path.partition(".")
             if inner:
                 value = replace(getattr(changed, outer), **{inner: value})
@@ -99,6 +115,18 @@ class Experiment:
                 sources={**changed.sources, path: "changed for this run"},
             )
         return changed
+
+
+def _like(path: str, value: Any, old: Any) -> Any:
+    """``value`` if it is of the same type as the old one; a whole number will do for any other."""
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is not None and type(value) is not type(old):
+        raise InputError(
+            f"{path} is {value!r}, of type {type(value).__name__}; "
+            f"give a {type(old).__name__} like {old!r}"
+        )
+    return value
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

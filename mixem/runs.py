@@ -95,7 +95,7 @@ def run(
         experiment = get(experiment)
 
     def load(split: str) -> ImageSet:
-        size = experiment.views.size
+        size = experiment.views.size if experiment.images.startswith("folder:") else None
         return load_images(experiment.images, split=split, root=root, download=download, size=size)
 
     images = load(experiment.train_split)

@@ -47,6 +47,16 @@ class TrainConfig:
     weight_decay: float = 1e-5
     constant_epochs: int = 10
 
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 2), ("constant_epochs", 0)):
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
+        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+            raise InputError(
+                f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
+                "give a positive rate and a decay of at least 0"
+            )
+
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0.
 
@@ -191,7 +201,11 @@ def train(
 
             if step % steps and step % READ_EVERY:
                 continue
-            row = {"epoch": epoch + 1, "step": step, "learning_rate": config.rate(epoch)}
+            row: dict[str, Any] = {
+                "epoch": epoch + 1,
+                "step": step,
+                "learning_rate": config.rate(epoch),
+            }
             row |= meter.read()
             _require_finite(row)
             bar.update(step * batch_size - bar.n)

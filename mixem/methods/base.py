@@ -41,7 +41,8 @@ class Method(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.views = views
-        self.register_buffer("centres", torch.zeros(clusters, int(backbone.out_features)))
+        self.feature_size: int = backbone.out_features  # type: ignore[assignment]
+        self.register_buffer("centres", torch.zeros(clusters, self.feature_size))
         self.register_buffer("variance", torch.zeros(()))  # 0: no centres yet
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

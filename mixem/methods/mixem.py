@@ -58,7 +58,7 @@ class MixEM(Method):
         extra_projection: bool = False,
     ):
         super().__init__(backbone, views, clusters=clusters)
-        self.head = MixtureHead(int(backbone.out_features), components, embedding_size)
+        self.head = MixtureHead(self.feature_size, components, embedding_size)
         self.projection = (
             ProjectionHead(embedding_size, embedding_size) if extra_projection else nn.Identity()
         )
@@ -83,16 +83,15 @@ class MixEM(Method):
         z1, z2 = self.projection(z).chunk(2)
         terms = {"contrast": nt_xent(z1, z2, temperature=self.temperature)}
         if self.diversity_weight:
-            diversity = sum(component_diversity(p) for _, p in by_view)
-            terms["diversity"] = self.diversity_weight * diversity
+            diversity = torch.stack([component_diversity(p) for _, p in by_view])
+            terms["diversity"] = self.diversity_weight * diversity.sum()
         if self.confidence_weight:
-            confidence = sum(self.confidence(p) for _, p in by_view)
-            terms["confidence"] = self.confidence_weight * confidence
+            confidence = torch.stack([self.confidence(p) for _, p in by_view])
+            terms["confidence"] = self.confidence_weight * confidence.sum()
         if self.pull_weight or self.push_weight:
-            pairs = [associative_embedding(z, p) for z, p in by_view]
-            pull, push = (sum(values) for values in zip(*pairs, strict=True))
-            terms["pull"] = self.pull_weight * pull
-            terms["push"] = self.push_weight * push
+            pull, push = zip(*(associative_embedding(z, p) for z, p in by_view), strict=True)
+            terms["pull"] = self.pull_weight * torch.stack(pull).sum()
+            terms["push"] = self.push_weight * torch.stack(push).sum()
         return Step(terms, p.detach(), {"contrast": math.log(2 * len(z1) - 1), "diversity": 0.0})
 
     def start_from(self, other: Method) -> None:

@@ -35,7 +35,7 @@ class SimCLR(Method):
         temperature: float = 0.5,
     ):
         super().__init__(backbone, views, clusters=clusters)
-        self.head = ProjectionHead(int(backbone.out_features), embedding_size)
+        self.head = ProjectionHead(self.feature_size, embedding_size)
         self.temperature = temperature
 
     def step(self, views: torch.Tensor) -> Step:
