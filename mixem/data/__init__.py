@@ -1,7 +1,8 @@
 """Images in memory as uint8 tensors, and the augmentation of whole batches on their device."""
 
-from mixem.data.augment import Augmentation, normalise
+from mixem.data.augment import Augmentation
 from mixem.data.folder import decode
 from mixem.data.images import NAMES, ImageSet, load_images
+from mixem.data.operations import normalise
 
 __all__ = ["NAMES", "Augmentation", "ImageSet", "decode", "load_images", "normalise"]

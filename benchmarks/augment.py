@@ -1,0 +1,179 @@
+"""Speed of the SimCLR recipe beside torchvision's PIL pipeline in a two-worker DataLoader.
+
+    python benchmarks/augment.py
+
+The two take turns in one run, so that whatever else the machine does falls on both; trust the
+ratio more than the milliseconds. The recipe is random resized crop, flip, colour jitter and
+greyscale at 32 x 32, as MIX'EM trains on CIFAR-10 (its blur is left out on both sides).
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import PIL
+import torch
+import torchvision
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from mixem.data import Augmentation
+
+RECIPE = Augmentation(
+    size=32,
+    crop_scale=(0.08, 1.0),
+    flip=0.5,
+    brightness=0.8,
+    contrast=0.8,
+    saturation=0.8,
+    hue=0.2,
+    jitter=0.8,
+    grey=0.2,
+)
+
+
+class PilViews(Dataset[torch.Tensor]):
+    """One view an image by torchvision's PIL transforms, as SimCLR codes usually draw it."""
+
+    def __init__(self, images: torch.Tensor, recipe: Augmentation):
+        self.images = images.permute(0, 2, 3, 1).contiguous().numpy()
+        assert recipe.crop_scale is not None
+        jitter = transforms.ColorJitter(
+            recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue
+        )
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(
+                    recipe.size, scale=recipe.crop_scale, ratio=recipe.crop_ratio
+                ),
+                transforms.RandomHorizontalFlip(recipe.flip),
+                transforms.RandomApply([jitter], recipe.jitter),
+                transforms.RandomGrayscale(recipe.grey),
+                transforms.ToTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """A view of one image, float32 ``(3, size, size)``."""
+        return self.transform(Image.fromarray(self.images[index]))
+
+
+class Speed(NamedTuple):
+    """Milliseconds a batch: the median over the rounds, the fastest and the slowest round."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+    @classmethod
+    def of(cls, rounds: list[float]) -> "Speed":
+        """Summary of the milliseconds of each round."""
+        return cls(statistics.median(rounds), min(rounds), max(rounds))
+
+
+def measure(
+    *,
+    batch_size: int = 256,
+    batches: int = 10,
+    rounds: int = 7,
+    workers: int = 2,
+    threads: int = 2,
+    device: str = "cpu",
+) -> dict[str, object]:
+    """Time both, taking turns.
+
+    Args:
+        batch_size: Images a batch.
+        batches: Batches a round; a round's time is their mean.
+        rounds: Rounds of each; one more of each warms up.
+        workers: Worker processes of the DataLoader.
+        threads: Threads of torch in this process.
+        device: Where our views are computed.
+
+    Returns:
+        ``ours``, ``ours_fixed_order`` and ``pil`` (each a :class:`Speed`), ``ratio`` (the median
+        over the rounds of pil / ours), ``ratio_range`` and ``hardware``.
+    """
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    images = torch.randint(
+        256, (batch_size * batches, 3, 32, 32), dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    held = images.to(device)
+    generator = torch.Generator(device).manual_seed(0)
+    loader = DataLoader(
+        PilViews(images, RECIPE),
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=True,
+    )
+
+    def ours() -> None:
+        for index in torch.randperm(len(held), device=device).split(batch_size):
+            RECIPE(held[index], generator)
+        if device != "cpu":
+            torch.accelerator.synchronize()
+
+    def pil() -> None:
+        for _ in loader:
+            pass
+
+    runs: dict[str, Callable[[], None]] = {"ours": ours, "pil": pil}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    try:
+        for turn in range(rounds + 1):
+            for name, run in runs.items():
+                start = time.perf_counter()
+                run()
+                if turn:
+                    times[name].append((time.perf_counter() - start) * 1000 / batches)
+    finally:
+        torch.set_num_threads(threads_before)
+    ratios = [pil / ours for pil, ours in zip(times["pil"], times["ours"], strict=True)]
+    return {
+        **{name: Speed.of(values) for name, values in times.items()},
+        "ratio": statistics.median(ratios),
+        "ratio_range": (min(ratios), max(ratios)),
+        "hardware": hardware(threads, workers, device),
+    }
+
+
+def hardware(threads: int, workers: int, device: str) -> str:
+    """Processor, threads and versions, in one line."""
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
+    return (
+        f"{where}, {os.cpu_count()} cores, {threads} torch threads, {workers} workers, "
+        f"python {platform.python_version()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, pillow {PIL.__version__}"
+    )
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
+            return next(line.split(":")[1].strip() for line in info if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    for key, value in measure(**vars(parser.parse_args())).items():
+        print(key, value)

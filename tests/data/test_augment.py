@@ -1,0 +1,471 @@
+"""The operations against torchvision's, image by image, and the draws against their laws."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import torchvision.transforms.v2 as tv
+import torchvision.transforms.v2.functional as tvf
+from torchvision.transforms import InterpolationMode
+
+from mixem.data import Augmentation, normalise, operations
+from mixem.data.augment import draw_order
+from mixem.errors import InputError
+
+SIMCLR = Augmentation(
+    size=32,
+    crop_scale=(0.08, 1.0),
+    flip=0.5,
+    brightness=0.8,
+    contrast=0.8,
+    saturation=0.8,
+    hue=0.2,
+    grey=0.2,
+)
+AFFINE = Augmentation(size=16, degrees=20, translate=0.1, scale=(0.8, 1.2), shear=10)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def photographs(n: int = 12, channels: int = 3, height: int = 20, width: int = 20) -> torch.Tensor:
+    """Float images with black, white, grey and saturated pixels among random ones."""
+    images = torch.rand(n, channels, height, width, generator=seeded(7))
+    images[:, :, 0, :2] = torch.tensor([0.0, 1.0])
+    images[:, :, 1] = images[:, :1, 1]  # grey: no hue
+    images[:, :, 2] = images[:, :, 2].round()  # corners of the colour cube: ties between channels
+    return images
+
+
+def pixels(n: int = 12, channels: int = 3, height: int = 40, width: int = 40) -> torch.Tensor:
+    shape = (n, channels, height, width)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=seeded(3))
+
+
+def each(function, images: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+    """The operation of torchvision on one image at a time."""
+    rows = zip(images, *(p.tolist() for p in parameters), strict=True)
+    return torch.stack([function(image, *values) for image, *values in rows])
+
+
+# Operations -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_factors_agree_with_torchvision(name: str, channels: int):
+    images = photographs(channels=channels)
+    factor = torch.linspace(0, 2, len(images))
+    ours = getattr(operations, f"adjust_{name}")(images, factor)
+    theirs = each(getattr(tvf, f"adjust_{name}"), images, factor)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_hue_agrees_with_torchvision(channels: int):
+    images = photographs(channels=channels)
+    turns = torch.linspace(-0.5, 0.5, len(images))
+    theirs = each(tvf.adjust_hue, images, turns)
+    torch.testing.assert_close(operations.adjust_hue(images, turns), theirs, atol=5e-6, rtol=0)
+
+
+def test_hue_turns_red_to_green_to_blue():
+    red = torch.tensor([1.0, 0.25, 0.25]).view(1, 3, 1, 1)
+    turned = operations.adjust_hue(red.repeat(3, 1, 1, 1), torch.tensor([0.0, 1 / 3, -1 / 3]))
+    expected = [[1.0, 0.25, 0.25], [0.25, 1.0, 0.25], [0.25, 0.25, 1.0]]
+    torch.testing.assert_close(turned.flatten(1), torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_hue_of_every_corner_and_edge_colour_is_in_range():
+    levels = torch.tensor([0.0, 1e-6, 0.5, 1 - 1e-6, 1.0])
+    colours = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 1, -1)
+    for turn in torch.linspace(-0.5, 0.5, 13):
+        turned = operations.adjust_hue(colours, turn.view(1))
+        assert turned.isfinite().all()
+        assert turned.min() >= 0
+        assert turned.max() <= 1
+
+
+def test_greyscale_agrees_with_torchvision_where_chosen():
+    images = photographs(n=4)
+    ours = operations.greyscale(images, torch.tensor([1.0, 0.0, 1.0, 0.0]))
+    grey = tvf.rgb_to_grayscale(images, num_output_channels=3)
+    torch.testing.assert_close(ours[0::2], grey[0::2], atol=1e-6, rtol=0)
+    assert torch.equal(ours[1::2], images[1::2])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 32), (20, 28, 12), (8, 8, 16), (96, 64, 24), (5, 3, 7)]
+)
+def test_resized_crop_agrees_with_torchvision(height: int, width: int, size: int):
+    images = photographs(n=40, height=height, width=width)
+    recipe = Augmentation(size=size, crop_scale=(0.05, 1.0), flip=0.5)
+    draws = recipe.draw(40, height, width, seeded(5))
+    ours = operations.resized_crop(images, draws["box"], draws["mirror"], size=size)
+    for image, view, box, mirror in zip(images, ours, draws["box"], draws["mirror"], strict=True):
+        top, left, tall, wide = (int(value) for value in box)
+        theirs = tvf.resized_crop(image, top, left, tall, wide, [size, size], antialias=True)
+        theirs = tvf.horizontal_flip(theirs) if mirror else theirs
+        torch.testing.assert_close(view, theirs, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_affine_agrees_with_torchvision(channels: int):
+    images = photographs(n=16, channels=channels)
+    draws = AFFINE.draw(16, 20, 20, seeded(2))
+    ours = operations.affine(images, **draws)
+    for i, image in enumerate(images):
+        theirs = tvf.affine(
+            image,
+            angle=float(draws["angle"][i]),
+            translate=(draws["translate"][i] * 20).tolist(),
+            scale=float(draws["scale"][i]),
+            shear=[float(draws["shear"][i]), 0.0],
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        torch.testing.assert_close(ours[i], theirs, atol=2e-5, rtol=0)
+
+
+def test_affine_shift_moves_right_and_down():
+    image = torch.zeros(1, 1, 4, 4)
+    image[0, 0, 1, 1] = 1
+    still = torch.zeros(1)
+    moved = operations.affine(
+        image, angle=still, translate=torch.tensor([[0.25, 0.5]]), scale=still + 1, shear=still
+    )
+    assert moved[0, 0, 3, 2] == pytest.approx(1)
+    assert moved.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("height", "width", "kernel"), [(20, 20, 3), (20, 14, 9), (5, 4, 7)])
+def test_blur_agrees_with_torchvision(height: int, width: int, kernel: int):
+    images = photographs(height=height, width=width)
+    sigma = torch.linspace(0.1, 2.0, len(images))
+    ours = operations.gaussian_blur(images, sigma, kernel=kernel)
+    theirs = each(
+        lambda image, s: tvf.gaussian_blur(image, [kernel, kernel], [s, s]), images, sigma
+    )
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
+
+
+def test_neutral_parameters_change_nothing():
+    images = photographs()
+    one, zero = torch.ones(len(images)), torch.zeros(len(images))
+    box = torch.tensor([0.0, 0.0, 20.0, 20.0]).repeat(len(images), 1)
+    assert torch.equal(operations.adjust_brightness(images, one), images)
+    assert torch.equal(operations.adjust_contrast(images, one), images)
+    assert torch.equal(operations.adjust_saturation(images, one), images)
+    assert torch.equal(operations.greyscale(images, zero), images)
+    assert torch.equal(operations.gaussian_blur(images, zero, kernel=5), images)
+    assert torch.equal(operations.resized_crop(images, box, zero, size=20), images)
+    torch.testing.assert_close(operations.adjust_hue(images, zero), images, atol=2e-6, rtol=0)
+
+
+def test_operations_leave_their_input_alone():
+    images = photographs()
+    before = images.clone()
+    half = torch.full((len(images),), 0.5)
+    for name in ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue"):
+        getattr(operations, name)(images, half)
+    operations.greyscale(images, half)
+    operations.gaussian_blur(images, half, kernel=3)
+    normalise(images, (0.5,), (0.5,))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_normalise_agrees_with_torchvision(count: int):
+    mean, std = (0.49, 0.48, 0.44)[:count], (0.2, 0.21, 0.22)[:count]
+    images = photographs()
+    theirs = tvf.normalize(images, list(mean), list(std))
+    torch.testing.assert_close(normalise(images, mean, std), theirs, atol=1e-6, rtol=0)
+
+
+def test_normalise_refuses_numbers_that_do_not_fit():
+    with pytest.raises(InputError, match=r"2 means and 2 standard deviations .* 3 channel"):
+        normalise(photographs(), (0.5, 0.5), (0.5, 0.5))
+
+
+# Draws ------------------------------------------------------------------------------------------
+
+
+def test_crop_boxes_follow_torchvisions_law():
+    draws = SIMCLR.draw(20_000, 32, 32, seeded())
+    top, left, tall, wide = draws["box"].unbind(1)
+    assert torch.equal(draws["box"], draws["box"].round())
+    assert min(top.min(), left.min()) >= 0
+    assert min(tall.min(), wide.min()) >= 1
+    assert (top + tall).max() == 32
+    assert (left + wide).max() == 32
+    ratio = wide / tall
+    assert ratio.min() > 0.75 * 0.85  # sides are rounded to whole pixels
+    assert ratio.max() < 4 / 3 / 0.85
+    area = tall * wide / 32**2
+    assert area.min() > 0.06
+    torch.manual_seed(0)
+    theirs = tv.RandomResizedCrop(32, scale=(0.08, 1.0))
+    boxes = [theirs.make_params([torch.empty(3, 32, 32)]) for _ in range(4000)]
+    peers = torch.tensor([[b["top"], b["left"], b["height"], b["width"]] for b in boxes]).float()
+    # Two-sample check of every quantile of every coordinate; 0.03 is about 2.5 standard errors.
+    for ours, other in zip(draws["box"].T, peers.T, strict=True):
+        for edge in range(1, 32):
+            assert (ours < edge).float().mean() == pytest.approx(
+                float((other < edge).float().mean()), abs=0.03
+            )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"), [(10, 100, [0, 43, 10, 13]), (100, 10, [43, 0, 13, 10])]
+)
+def test_crop_falls_back_to_the_centre(height: int, width: int, expected: list[int]):
+    recipe = Augmentation(size=8, crop_scale=(1.0, 1.0))  # a full area never fits a strip
+    box = recipe.draw(3, height, width, seeded())["box"]
+    assert box.tolist() == [expected] * 3
+
+
+def test_probabilities_and_ranges_of_the_draws():
+    recipe = dataclasses.replace(SIMCLR, flip=0.3, grey=0.2, blur=0.6, blur_sigma=(0.5, 1.5))
+    draws = recipe.draw(20_000, 32, 32, seeded())
+    assert draws["mirror"].mean() == pytest.approx(0.3, abs=0.015)
+    assert draws["grey"].mean() == pytest.approx(0.2, abs=0.015)
+    sigma = draws["sigma"]
+    assert (sigma > 0).float().mean() == pytest.approx(0.6, abs=0.015)
+    assert sigma[sigma > 0].min() == pytest.approx(0.5, abs=0.01)
+    assert sigma.max() == pytest.approx(1.5, abs=0.01)
+    for name, neutral, strength in (
+        ("brightness", 1, 0.8),
+        ("contrast", 1, 0.8),
+        ("saturation", 1, 0.8),
+        ("hue", 0, 0.2),
+    ):
+        change = draws[name] - neutral
+        assert (change != 0).float().mean() == pytest.approx(0.8, abs=0.015), name
+        assert change.min() == pytest.approx(-strength, abs=0.01), name
+        assert change.max() == pytest.approx(strength, abs=0.01), name
+    jittered = draws["brightness"] != 1
+    assert torch.equal(jittered, draws["hue"] != 0)  # one decision for the four
+
+
+def test_brightness_above_one_never_goes_below_black():
+    factor = Augmentation(size=8, brightness=1.5, jitter=1.0).draw(5000, 8, 8, seeded())[
+        "brightness"
+    ]
+    assert factor.min() >= 0
+    assert factor.min() == pytest.approx(0, abs=0.01)
+    assert factor.max() == pytest.approx(2.5, abs=0.01)
+
+
+def test_affine_draws_keep_their_ranges():
+    draws = AFFINE.draw(5000, 16, 16, seeded())
+    for name, low, high in (
+        ("angle", -20, 20),
+        ("translate", -0.1, 0.1),
+        ("scale", 0.8, 1.2),
+        ("shear", -10, 10),
+    ):
+        span = (high - low) / 100
+        assert low <= draws[name].min() < low + span, name
+        assert high - span < draws[name].max() <= high, name
+
+
+def test_order_is_drawn_from_the_generator():
+    generator = seeded()
+    orders = []
+    for _ in range(480):
+        orders.append(tuple(draw_order(generator)))
+        torch.rand(1, generator=generator)
+    counts = {order: orders.count(order) for order in set(orders)}
+    assert len(counts) == 24
+    assert max(counts.values()) < 50  # 20 expected
+    assert draw_order(seeded(4)) == draw_order(seeded(4))
+
+
+# Views ------------------------------------------------------------------------------------------
+
+RECIPES = {
+    "simclr": SIMCLR,
+    "blur": dataclasses.replace(SIMCLR, blur=0.5),
+    "affine": AFFINE,
+    "flip": Augmentation(size=24, flip=0.5),
+    "normalised": Augmentation(size=24, flip=0.5, mean=(0.5,), std=(0.25,)),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", RECIPES)
+def test_views_have_shape_type_and_range(name: str, channels: int):
+    recipe = RECIPES[name]
+    views = recipe(pixels(channels=channels, height=40, width=36), seeded())
+    assert views.shape == (12, channels, recipe.size, recipe.size)
+    assert views.dtype == torch.float32
+    assert views.is_contiguous()
+    low, high = (-2, 2) if recipe.mean else (0, 1)
+    assert low <= views.min() < views.max() <= high
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_same_seed_same_views_and_next_draw_differs(name: str):
+    images, generator = pixels(), seeded(1)
+    first, second = RECIPES[name](images, generator), RECIPES[name](images, generator)
+    assert torch.equal(first, RECIPES[name](images, seeded(1)))
+    assert not torch.equal(first, second)
+
+
+def test_global_generator_is_neither_read_nor_moved():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = SIMCLR(pixels(), seeded())
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(1)
+    assert torch.equal(SIMCLR(pixels(), seeded()), first)
+
+
+def test_images_of_a_batch_get_different_draws():
+    views = SIMCLR(pixels(1).repeat(8, 1, 1, 1), seeded())
+    distances = torch.cdist(views.flatten(1), views.flatten(1))
+    assert (distances + torch.eye(8) * 100).min() > 0.1
+
+
+def test_pieces_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch):
+    images = pixels(50)
+    recipe = dataclasses.replace(SIMCLR, blur=0.5, degrees=10)
+    whole = recipe(images, seeded())
+    monkeypatch.setattr("mixem.data.augment.CACHE_BYTES", 3 * 40 * 40 * 4 * 7)
+    torch.testing.assert_close(recipe(images, seeded()), whole, atol=1e-6, rtol=0)
+
+
+def test_a_view_is_the_operations_in_order():
+    images = pixels()
+    recipe = dataclasses.replace(SIMCLR, blur=1.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    draws = recipe.draw(12, 40, 40, generator := seeded())
+    views = operations.resized_crop(images / 255, draws["box"], draws["mirror"], size=32)
+    for name in draw_order(generator):
+        views = getattr(operations, f"adjust_{name}")(views, draws[name])
+    views = operations.greyscale(views, draws["grey"])
+    views = operations.gaussian_blur(views, draws["sigma"], kernel=3)
+    views = normalise(views, recipe.mean, recipe.std)
+    torch.testing.assert_close(recipe(images, seeded()), views, atol=1e-5, rtol=0)
+
+
+def test_default_recipe_only_scales_to_one():
+    images = pixels(height=32, width=32)
+    recipe = Augmentation(size=32)
+    assert torch.equal(recipe(images, seeded()), images / 255)
+    assert torch.equal(recipe.plain(images), images / 255)
+
+
+def test_every_grey_level_stays_in_range():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    views = Augmentation(size=16, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))(levels, seeded())
+    torch.testing.assert_close(views, levels / 255, atol=1e-7, rtol=0)
+    assert views.max() == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (40, 60), (9, 5)])
+def test_plain_is_the_central_square_resized(height: int, width: int):
+    images = pixels(height=height, width=width)
+    recipe = Augmentation(size=16, flip=1.0, grey=1.0, mean=(0.5,), std=(0.5,))
+    side = min(height, width)
+    theirs = tvf.resize(
+        tvf.center_crop(images / 255, [side, side]), [16, 16], antialias=True
+    )  # fmt: skip
+    ours = recipe.plain(images)
+    torch.testing.assert_close(ours, (theirs - 0.5) / 0.5, atol=1e-5, rtol=0)
+    assert torch.equal(ours, recipe.plain(images))
+
+
+def test_flip_without_crop_mirrors_the_plain_view():
+    images = pixels(height=24, width=30)
+    recipe = Augmentation(size=16, flip=1.0)
+    expected = recipe.plain(images).flip(3)
+    torch.testing.assert_close(recipe(images, seeded()), expected, atol=1e-6, rtol=0)
+
+
+def test_one_channel_images_keep_no_colour_operation():
+    images = pixels(channels=1)
+    recipe = Augmentation(size=40, saturation=0.8, hue=0.5, jitter=1.0, grey=1.0)
+    assert torch.equal(recipe(images, seeded()), images / 255)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_batch_of_one_pixel(name: str):
+    recipe = RECIPES[name]
+    views = recipe(pixels(1, height=1, width=1), seeded())
+    assert views.shape == (1, 3, recipe.size, recipe.size)
+    assert views.isfinite().all()
+
+
+def test_autocast_does_not_reach_the_views():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        views = SIMCLR(pixels(), seeded())
+    assert views.dtype == torch.float32
+    assert torch.equal(views, SIMCLR(pixels(), seeded()))
+
+
+# Failures ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(2, 3, 8, 8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        torch.zeros(2, 2, 8, 8, dtype=torch.uint8),
+        torch.zeros(0, 3, 8, 8, dtype=torch.uint8),
+    ],
+)
+def test_wrong_images_are_refused(images: torch.Tensor):
+    recipe = Augmentation(size=8)
+    for use in (recipe.plain, lambda x: recipe(x, seeded())):
+        with pytest.raises(InputError, match="give a uint8 tensor of shape") as caught:
+            use(images)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", 0),
+        ("size", 32.0),
+        ("size", True),
+        ("flip", 1.5),
+        ("flip", -0.1),
+        ("flip", math.nan),
+        ("grey", "0.2"),
+        ("hue", 0.6),
+        ("brightness", -1.0),
+        ("brightness", math.inf),
+        ("degrees", 181),
+        ("translate", 2),
+        ("shear", 90),
+        ("scale", (0.0, 1.0)),
+        ("scale", (1.2, 0.8)),
+        ("scale", 1.2),
+        ("crop_scale", (0.5, 1.5)),
+        ("crop_scale", (0.5,)),
+        ("crop_ratio", None),
+        ("blur_sigma", (0.0, 2.0)),
+        ("blur_kernel", 4),
+        ("blur_kernel", 65),
+        ("mean", (0.5,)),
+        ("mean", 0.5),
+        ("std", ("a",)),
+    ],
+)
+def test_values_out_of_range_are_refused(field: str, value: object):
+    with pytest.raises(InputError, match=r"^\w+ is .*; give ") as caught:
+        Augmentation(**{"size": 32, field: value})  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_zero_standard_deviation_is_refused():
+    with pytest.raises(InputError, match=r"std is \(0.0,\); give a tuple of numbers above 0"):
+        Augmentation(size=32, mean=(0.5,), std=(0.0,))
+
+
+def test_a_recipe_survives_json():
+    recipe = dataclasses.replace(SIMCLR, scale=(0.9, 1.1), mean=(0.5,), std=(0.5,))
+    assert Augmentation(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
