@@ -1,0 +1,85 @@
+# The book and the tests. Needs Python >= 3.11, make and a package index.
+
+VENV ?= .venv
+# The first Python that is new enough. PYTHON=/path/to/python3 chooses another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
+
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
+EXECUTED := $(addprefix _build/,$(CHAPTERS))
+PAPER := $(addprefix _build/paper/,$(CHAPTERS))
+SOURCES := $(shell find mixem results -name '*.py' -o -name '*.json' 2>/dev/null) \
+	$(wildcard tools/*.py) _config.yml
+
+# No limit in make reproduce, a generous one where a hanging cell would hold up everything.
+CELL_TIMEOUT ?= 600
+
+# glibc gives large blocks back to the system at every step of a training unless told otherwise;
+# keeping them makes small networks up to twice as fast. Other systems ignore these.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+export MALLOC_TOP_PAD_ ?= 268435456
+# Results are the same from run to run for one number of threads only. The committed chapters
+# were run with two.
+export OMP_NUM_THREADS ?= 2
+# Notebooks run with the kernel of this environment, whatever the user has installed.
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport JUPYTER_PATH
+
+.PHONY: help book chapters test test-unit test-chapters lint reproduce bench clean
+.NOTPARALLEL: # later chapters use the runs of earlier ones
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: $(INSTALLED) $(EXECUTED) ## run the chapters on two CPU cores and build the book in _build/html
+	@$(RUN) tools/build_book.py --chapters _build/chapters --out .
+
+_build/chapters/%.ipynb: chapters/%.ipynb $(SOURCES) | $(INSTALLED)
+	@$(RUN) tools/run_chapter.py $< $@ --timeout $(CELL_TIMEOUT)
+
+chapters: $(EXECUTED) ## run the chapters and replace the committed ones by the result
+	@for name in $(notdir $(CHAPTERS)); do \
+		cmp -s _build/chapters/$$name chapters/$$name || cp _build/chapters/$$name chapters/; done
+	@touch $(EXECUTED)
+
+test: test-unit test-chapters ## run the unit tests, then every chapter against its outputs
+
+test-unit: $(INSTALLED) ## run the unit tests, the examples of the docstrings and the browser tests
+	@$(RUN) -m pytest
+
+test-chapters: $(INSTALLED) ## run every chapter and compare its text outputs
+	@TQDM_DISABLE=1 $(RUN) -m pytest --nbval --nbval-current-env \
+		--nbval-cell-timeout $(CELL_TIMEOUT) --nbval-sanitize-with tests/book/sanitize.cfg \
+		$(CHAPTERS)
+
+lint: $(INSTALLED) ## check style and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+reproduce: $(PAPER) ## run the papers' experiments, best on a GPU, and build that book
+	@$(RUN) tools/build_book.py --chapters _build/paper/chapters --out _build/paper
+
+_build/paper/chapters/%.ipynb: chapters/%.ipynb $(SOURCES) | $(INSTALLED)
+	@env -u OMP_NUM_THREADS $(RUN) tools/run_chapter.py $< $@ --profile paper
+
+bench: $(INSTALLED) ## measure the speed beside other libraries
+	@for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+
+clean: ## remove what was built; trained runs and the environment stay
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
+
+# Touched only when the install went through.
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed and was not found$(if $(PYTHON), in $(PYTHON)):" \
+			"install one, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(RUN) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing into $(VENV): about two minutes the first time."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,183 @@
+"""What every chapter must have, and that the checks of it can fail."""
+
+import copy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode, v4
+
+import notebooks
+
+CHAPTERS = sorted((notebooks.ROOT / "chapters").glob("*.ipynb"))
+ADDRESS = "https://example.org/owner/name"
+COLAB = f'import sys\nif "google.colab" in sys.modules:\n    %pip install git+{ADDRESS}'
+ALT = "Two curves that fall and then stay level."
+
+
+def code(source: str, *outputs: NotebookNode, count: int = 1, **metadata: object) -> NotebookNode:
+    return v4.new_code_cell(source, outputs=list(outputs), execution_count=count, metadata=metadata)
+
+
+def picture() -> NotebookNode:
+    return v4.new_output("display_data", {"image/png": "AAAA", "text/plain": "<Figure>"})
+
+
+def good_chapter() -> NotebookNode:
+    parameters = 'profile = "quick"\nseed = 0\ndevice = "auto"'
+    cells = [
+        v4.new_markdown_cell("# A title"),
+        code(COLAB, count=1),
+        v4.new_markdown_cell("The parameters."),
+        code(parameters, count=2, tags=["parameters"]),
+        v4.new_markdown_cell("A figure."),
+        code("draw()", picture(), count=3, mystnb={"image": {"alt": ALT}}),
+    ]
+    return notebooks.normalise(v4.new_notebook(cells=cells))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_is_complete(chapter: Path) -> None:
+    notebook = nbformat.read(chapter, as_version=4)
+    nbformat.validate(notebook)
+    assert notebooks.problems(notebook, notebooks.repository()) == []
+
+
+def test_there_are_chapters() -> None:
+    assert CHAPTERS
+
+
+def test_a_good_chapter_has_no_problem() -> None:
+    assert notebooks.problems(good_chapter(), ADDRESS) == []
+
+
+def no_title(cells: list[NotebookNode]) -> None:
+    cells[0].source = "no title"
+
+
+def other_repository(cells: list[NotebookNode]) -> None:
+    cells[1].source = cells[1].source.replace("owner", "other")
+
+
+def untagged_parameters(cells: list[NotebookNode]) -> None:
+    cells[3].metadata.pop("tags")
+
+
+def other_profile(cells: list[NotebookNode]) -> None:
+    cells[3].source = cells[3].source.replace("quick", "paper")
+
+
+def no_text(cells: list[NotebookNode]) -> None:
+    del cells[4]
+
+
+def not_run(cells: list[NotebookNode]) -> None:
+    cells[5].execution_count = None
+
+
+def run_out_of_order(cells: list[NotebookNode]) -> None:
+    cells[5].execution_count = 5
+
+
+def no_alt_text(cells: list[NotebookNode]) -> None:
+    cells[5].metadata.pop("mystnb")
+
+
+def short_alt_text(cells: list[NotebookNode]) -> None:
+    cells[5].metadata.mystnb.image.alt = "A figure"
+
+
+def two_figures(cells: list[NotebookNode]) -> None:
+    cells[5].outputs.append(picture())
+
+
+def html_picture(cells: list[NotebookNode]) -> None:
+    cells[5].outputs = [v4.new_output("display_data", {"text/html": '<img src="x.png">'})]
+
+
+def warning(cells: list[NotebookNode]) -> None:
+    cells[5].outputs.append(v4.new_output("stream", name="stderr", text="UserWarning"))
+
+
+def error(cells: list[NotebookNode]) -> None:
+    cells[5].outputs.append(v4.new_output("error", ename="ValueError", evalue="no"))
+
+
+def traces_of_the_run(cells: list[NotebookNode]) -> None:
+    cells[5].metadata["papermill"] = {"duration": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (no_title, "title"),
+        (other_repository, "Colab"),
+        (untagged_parameters, "0 cells tagged 'parameters'"),
+        (other_profile, "profile = 'quick'"),
+        (no_text, "no text before the code cell 'draw()'"),
+        (not_run, "execution counts"),
+        (run_out_of_order, "execution counts"),
+        (no_alt_text, "without alt text"),
+        (short_alt_text, "without alt text"),
+        (two_figures, "2 figures"),
+        (html_picture, "<img>"),
+        (warning, "stderr"),
+        (error, "ValueError"),
+        (traces_of_the_run, "not normalised"),
+    ],
+)
+def test_problem_is_found(spoil, complaint: str) -> None:
+    chapter = good_chapter()
+    spoil(chapter.cells)
+    (problem,) = notebooks.problems(chapter, ADDRESS)
+    assert complaint in problem
+
+
+def test_normalise_removes_the_traces_of_a_run() -> None:
+    home = str(Path.home())
+    chapter = v4.new_notebook(
+        cells=[
+            code(
+                "run()",
+                v4.new_output("stream", text=f"{notebooks.ROOT}/runs/1 {home}/x <A at 0x7f12ab34>"),
+                v4.new_output("stream", text=" and more"),
+                v4.new_output("display_data", {notebooks.WIDGET: {"model_id": "1"}}),
+                v4.new_output(
+                    "execute_result",
+                    {"text/html": '<table id="T_ab12f"><td id="T_ab12f_row0">'},
+                    execution_count=7,
+                    metadata={"elapsed": 3},
+                ),
+                count=7,
+                tags=["hide-input"],
+                execution={"iopub.execute_input": "2026-01-01T00:00:00Z"},
+            )
+        ],
+        metadata={"papermill": {"duration": 3}, "widgets": {}},
+    )
+    clean = notebooks.normalise(chapter)
+    assert clean.metadata == notebooks.METADATA
+    (cell,) = clean.cells
+    assert cell.metadata == {"tags": ["hide-input"]}
+    assert cell.execution_count == 1
+    stream, table = cell.outputs
+    assert stream.text == "runs/1 ~/x <A at 0x…> and more"
+    assert table.data["text/html"] == f'<table id="T_{cell.id}"><td id="T_{cell.id}_row0">'
+    assert table.metadata == {}
+    assert table.execution_count == 1
+
+
+def test_normalise_is_idempotent_and_leaves_its_argument() -> None:
+    chapter = good_chapter()
+    chapter.cells[5].id = "random"
+    before = copy.deepcopy(chapter)
+    clean = notebooks.normalise(chapter)
+    assert chapter == before
+    assert clean != chapter
+    assert notebooks.normalise(clean) == clean
+
+
+def test_equal_cells_get_different_ids() -> None:
+    chapter = v4.new_notebook(cells=[v4.new_markdown_cell("same"), v4.new_markdown_cell("same")])
+    first, second = notebooks.normalise(chapter).cells
+    assert first.id != second.id

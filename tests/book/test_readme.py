@@ -1,0 +1,92 @@
+"""The README's snippets do what they say.
+
+Python blocks are run in one namespace, from top to bottom. In console and bash blocks the lines
+``python -m mixem ...`` are run one after the other in one folder, in which ``photos/`` holds a few
+pictures; lines ``make ...`` must name a target; other commands must be known here.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
+
+
+def commands() -> list[str]:
+    """Return the commands of all shell blocks, without prompts, comments and shown output."""
+    found: list[str] = []
+    for language, block in BLOCKS:
+        if language in ("console", "bash", "sh", "shell"):
+            lines = block.replace("\\\n", " ").splitlines()
+            if any(line.startswith("$ ") for line in lines):
+                lines = [line[2:] for line in lines if line.startswith("$ ")]
+            parts = [shlex.split(line, comments=True) for line in lines]
+            found += [shlex.join(part) for part in parts if part]
+    return found
+
+
+def test_names_the_two_commands() -> None:
+    assert {"make book", "make test"} <= set(commands())
+
+
+def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for number, (language, block) in enumerate(BLOCKS):
+        if language == "python":
+            exec(compile(block, f"README.md, block {number}", "exec"), namespace)
+
+
+def test_mixem_commands_run(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, pixels in enumerate(load_digits().images[:12]):
+        Image.fromarray((pixels * 15.9).astype("uint8")).resize((40, 32)).save(
+            photos / f"{number}.png"
+        )
+    for command in commands():
+        words = shlex.split(command)
+        if words[:3] == ["python", "-m", "mixem"]:
+            done = subprocess.run(
+                [sys.executable, *words[1:]],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("command", commands())
+def test_other_commands_are_right(command: str, root: Path) -> None:
+    words = shlex.split(command)
+    address = yaml.safe_load((root / "_config.yml").read_text("utf8"))["repository"]["url"]
+    match words:
+        case ["python", "-m", "mixem", *_]:
+            pass  # run above
+        case ["make", *targets]:
+            makefile = (root / "Makefile").read_text("utf8")
+            for target in targets:
+                assert "=" in target or re.search(rf"^{re.escape(target)}:", makefile, re.M)
+        case ["git", "clone", url, *_]:
+            assert url == address
+        case ["cd", folder]:
+            assert folder == address.rsplit("/", 1)[1]
+        case ["pip", "install", *packages]:
+            assert [name for name in packages if not name.startswith("-")] == [f"git+{address}"]
+        case ["conda", *_]:
+            assert words[1:] in (
+                ["env", "create", "-f", "environment.yml"],
+                ["activate", "mixem"],
+            )
+        case _:
+            pytest.fail(f"README.md says {command!r}, which no test knows")

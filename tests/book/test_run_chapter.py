@@ -1,0 +1,91 @@
+"""Running a chapter: a good one is written, anything else is one clear line and no output."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+import notebooks
+
+
+def write_chapter(path: Path, last: str, *, parameters: str = 'profile = "quick"') -> Path:
+    """Write a chapter with nothing missing whose last cell is ``last``."""
+    cells = [
+        v4.new_markdown_cell("# A title"),
+        v4.new_code_cell(f"# google.colab\n# git+{notebooks.repository()}"),
+        v4.new_markdown_cell("Parameters."),
+        v4.new_code_cell(
+            f'{parameters}\nseed = 0\ndevice = "auto"', metadata={"tags": ["parameters"]}
+        ),
+        v4.new_markdown_cell("The run."),
+        v4.new_code_cell(last),
+    ]
+    nbformat.write(v4.new_notebook(cells=cells, metadata=notebooks.METADATA), path)
+    return path
+
+
+def run(chapter: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    script = notebooks.ROOT / "tools" / "run_chapter.py"
+    return subprocess.run(
+        [sys.executable, script, chapter, out, *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=out.parent,
+    )
+
+
+def test_runs_in_its_own_folder_and_is_normalised(tmp_path: Path) -> None:
+    folder = tmp_path / "chapters"
+    folder.mkdir()
+    source = "import sys\nfrom pathlib import Path\nprint(Path.cwd().name, profile, sys.prefix)"
+    chapter = write_chapter(folder / "good.ipynb", source)
+    before = chapter.read_bytes()
+    out = tmp_path / "out.ipynb"
+    done = run(chapter, out)
+    assert done.returncode == 0, done.stderr
+    executed = nbformat.read(out, as_version=4)
+    prefix = sys.prefix.replace(f"{notebooks.ROOT}/", "").replace(str(Path.home()), "~")
+    assert executed.cells[-1].outputs[0].text == f"chapters quick {prefix}\n"
+    assert notebooks.normalise(executed) == executed
+    assert chapter.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chapters", "out.ipynb"]
+
+
+def test_another_profile_reaches_the_chapter(tmp_path: Path) -> None:
+    chapter = write_chapter(tmp_path / "chapter.ipynb", "print(profile)")
+    out = tmp_path / "out.ipynb"
+    done = run(chapter, out, "--profile", "paper")
+    assert done.returncode == 0, done.stderr
+    assert nbformat.read(out, as_version=4).cells[-1].outputs[0].text == "paper\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "options", "complaint"),
+    [
+        ("raise ValueError('lost the digits')", [], "ValueError: lost the digits"),
+        ("import os; os._exit(1)", [], "kernel died"),
+        ("import time; time.sleep(60)", ["--timeout", "1"], "timed out"),
+        ("import sys; sys.stderr.write('careless')", [], "stderr"),
+    ],
+)
+def test_failure_is_one_line(tmp_path: Path, last: str, options: list[str], complaint: str) -> None:
+    chapter = write_chapter(tmp_path / "chapter.ipynb", last)
+    out = tmp_path / "out.ipynb"
+    done = run(chapter, out, *options)
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(str(chapter))
+    assert complaint in line.lower() or complaint in line
+    assert "run_chapter.py" not in done.stderr  # no traceback of ours
+    assert not out.exists()
+
+
+def test_missing_parameter_is_named(tmp_path: Path) -> None:
+    chapter = write_chapter(tmp_path / "chapter.ipynb", "1", parameters='profil = "quick"')
+    done = run(chapter, tmp_path / "out.ipynb")
+    assert done.returncode == 1
+    assert "has no parameter 'profile'" in done.stderr

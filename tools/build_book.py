@@ -1,0 +1,68 @@
+"""Build the HTML of the book from executed chapters. Nothing is executed here.
+
+    python tools/build_book.py --chapters _build/chapters --out .
+
+The book is put together in OUT/_build/source, so that executed chapters reach the HTML without
+touching the committed ones. The HTML is in OUT/_build/html. Any warning is an error.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("_config.yml", "_toc.yml", "index.md", "bibliography.md", "references.bib")
+FOLDERS = ("_static", "third_party", "chapters")
+
+
+def stage(chapters: Path, source: Path) -> None:
+    """Lay out the book's source in ``source``, with the notebooks of ``chapters``."""
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    for name in SOURCES:
+        shutil.copy(ROOT / name, source)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(".*"))
+    for notebook in (source / "chapters").glob("*.ipynb"):
+        shutil.copy(chapters / notebook.name, notebook)
+
+
+def build(chapters: Path, out: Path, *, quiet: bool = False) -> Path:
+    """Build the book and return the folder of the HTML.
+
+    Args:
+        chapters: Folder of the executed notebooks.
+        out: The HTML goes to ``out/_build/html``.
+        quiet: Print only what goes wrong.
+
+    Raises:
+        subprocess.CalledProcessError: If a page has a warning or an error.
+    """
+    source = out / "_build" / "source"
+    stage(chapters, source)
+    # --all: a page left from an earlier build would not show its warnings again.
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
+    options = ["--path-output", str(out), "--all", "-W", "-n", "--keep-going"]
+    subprocess.run([*command, *options, *(["--quiet"] if quiet else [])], check=True)
+    return out / "_build" / "html"
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--chapters", type=Path, default=ROOT / "chapters")
+    parser.add_argument("--out", type=Path, default=ROOT)
+    arguments = parser.parse_args()
+    try:
+        html = build(arguments.chapters, arguments.out, quiet=True)
+    except subprocess.CalledProcessError:
+        print("The book was not built: see the warnings above.", file=sys.stderr)
+        return 1
+    print(f"The book: {html / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

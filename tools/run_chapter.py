@@ -1,0 +1,121 @@
+"""Run one chapter in its own folder and write the executed, normalised copy.
+
+    python tools/run_chapter.py chapters/04-mixem.ipynb _build/chapters/04-mixem.ipynb
+
+A chapter that fails is left beside OUT, as ``NAME.failed.ipynb``, with the error in its cell.
+"""
+
+import argparse
+import ast
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from notebooks import normalise, problems, repository
+
+
+class ChapterError(Exception):
+    """The chapter cannot be run, or its run went wrong: one line."""
+
+
+def changed_parameters(chapter: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the ``wanted`` parameters that differ from the chapter's own.
+
+    papermill passes a misspelt name in silence and injects a cell even for a default.
+    """
+    try:
+        known = papermill.inspect_notebook(str(chapter))
+    except (OSError, ValueError) as error:
+        raise ChapterError(f"cannot be read: {error}") from None
+    for name in wanted:
+        if name not in known:
+            raise ChapterError(f"has no parameter {name!r}; it has {', '.join(known) or 'none'}")
+    return {
+        name: value
+        for name, value in wanted.items()
+        if ast.literal_eval(known[name]["default"]) != value
+    }
+
+
+def check_kernel() -> None:
+    """Make sure that the kernel ``python3`` is this environment's, not one the user installed."""
+    command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    if Path(command).name != command and Path(command).parent != Path(sys.executable).parent:
+        raise ChapterError(f"would run in another Python ({command}): unset JUPYTER_PATH")
+
+
+def run(chapter: Path, out: Path, *, profile: str, timeout: int | None) -> None:
+    """Execute ``chapter`` with papermill and write the normalised result to ``out``.
+
+    Args:
+        chapter: The notebook. It runs in its own folder, as in Jupyter.
+        out: Where the executed copy goes. It appears only if everything went well.
+        profile: Value of the chapter's parameter ``profile``.
+        timeout: Seconds that one cell may take, None for any time.
+
+    Raises:
+        ChapterError: If a cell fails, or the executed chapter is not what a chapter must be.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failed = out.with_suffix(".failed.ipynb")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars never look the same twice
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    check_kernel()
+    try:
+        papermill.execute_notebook(
+            str(chapter),
+            str(failed),
+            parameters=changed_parameters(chapter, {"profile": profile}),
+            cwd=str(chapter.parent),
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=timeout,
+        )
+    except PapermillExecutionError as error:
+        line = f"{error.ename}: {error.evalue}".splitlines()[0]
+        raise ChapterError(f"failed in [{error.exec_count}]: {line} (see {failed})") from None
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise ChapterError(f"stopped: {str(error).splitlines()[0]} (see {failed})") from None
+    executed = normalise(nbformat.read(failed, as_version=4))
+    wrong = problems(executed, repository())
+    # A run with other parameters has a cell for them, injected without text before it.
+    wrong = [problem for problem in wrong if "# Parameters" not in problem]
+    if wrong:
+        raise ChapterError("; ".join(wrong))
+    nbformat.write(executed, out)
+    failed.unlink()
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("chapter", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--profile", default="quick", help="quick (default) or paper")
+    parser.add_argument("--timeout", type=int, help="seconds that one cell may take")
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    try:
+        run(
+            arguments.chapter,
+            arguments.out,
+            profile=arguments.profile,
+            timeout=arguments.timeout,
+        )
+    except ChapterError as error:
+        print(f"{arguments.chapter} {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.chapter}: run in {time.monotonic() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
