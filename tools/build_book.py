@@ -29,13 +29,12 @@ def stage(chapters: Path, source: Path) -> None:
         shutil.copy(chapters / notebook.name, notebook)
 
 
-def build(chapters: Path, out: Path, *, quiet: bool = False) -> Path:
-    """Build the book and return the folder of the HTML.
+def build(chapters: Path, out: Path) -> Path:
+    """Build the book and return the folder of the HTML. Prints only what goes wrong.
 
     Args:
         chapters: Folder of the executed notebooks.
         out: The HTML goes to ``out/_build/html``.
-        quiet: Print only what goes wrong.
 
     Raises:
         subprocess.CalledProcessError: If a page has a warning or an error.
@@ -45,7 +44,7 @@ def build(chapters: Path, out: Path, *, quiet: bool = False) -> Path:
     # --all: a page left from an earlier build would not show its warnings again.
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
     options = ["--path-output", str(out), "--all", "-W", "-n", "--keep-going"]
-    subprocess.run([*command, *options, *(["--quiet"] if quiet else [])], check=True)
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
     return out / "_build" / "html"
 
 
@@ -56,7 +55,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT)
     arguments = parser.parse_args()
     try:
-        html = build(arguments.chapters, arguments.out, quiet=True)
+        html = build(arguments.chapters, arguments.out)
     except subprocess.CalledProcessError:
         print("The book was not built: see the warnings above.", file=sys.stderr)
         return 1

@@ -1,8 +1,9 @@
-"""The README's snippets do what they say.
+"""The snippets of the README and of the landing page do what they say.
 
-Python blocks are run in one namespace, from top to bottom. In console and bash blocks the lines
-``python -m mixem ...`` are run one after the other in one folder, in which ``photos/`` holds a few
-pictures; lines ``make ...`` must name a target; other commands must be known here.
+The Python blocks of a page are run in one namespace, from top to bottom. In console and bash
+blocks the lines ``python -m mixem ...`` are run one after the other in one folder, in which
+``photos/`` holds a few pictures; a line that stood on an earlier page is not run again. Lines
+``make ...`` must name a target. Other commands must be known here.
 """
 
 import re
@@ -16,14 +17,19 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", "index.md"]
 
 
-def commands() -> list[str]:
-    """Return the commands of all shell blocks, without prompts, comments and shown output."""
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return language and content of the fenced blocks of a page."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text("utf8"), re.M | re.S)
+
+
+def commands(page: str) -> list[str]:
+    """Return the commands of the shell blocks, without prompts, comments and shown output."""
     found: list[str] = []
-    for language, block in BLOCKS:
+    for language, block in blocks(page):
         if language in ("console", "bash", "sh", "shell"):
             lines = block.replace("\\\n", " ").splitlines()
             if any(line.startswith("$ ") for line in lines):
@@ -34,16 +40,17 @@ def commands() -> list[str]:
 
 
 def test_names_the_two_commands() -> None:
-    assert {"make book", "make test"} <= set(commands())
+    assert {"make book", "make test"} <= set(commands("README.md"))
 
 
-def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     namespace: dict[str, object] = {"__name__": "__main__"}
-    for number, (language, block) in enumerate(BLOCKS):
+    for number, (language, block) in enumerate(blocks(page)):
         if language == "python":
-            exec(compile(block, f"README.md, block {number}", "exec"), namespace)
+            exec(compile(block, f"{page}, block {number}", "exec"), namespace)
 
 
 def test_mixem_commands_run(tmp_path: Path) -> None:
@@ -53,7 +60,8 @@ def test_mixem_commands_run(tmp_path: Path) -> None:
         Image.fromarray((pixels * 15.9).astype("uint8")).resize((40, 32)).save(
             photos / f"{number}.png"
         )
-    for command in commands():
+    every = [command for page in PAGES for command in commands(page)]
+    for command in dict.fromkeys(every):
         words = shlex.split(command)
         if words[:3] == ["python", "-m", "mixem"]:
             done = subprocess.run(
@@ -66,15 +74,15 @@ def test_mixem_commands_run(tmp_path: Path) -> None:
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("command", commands())
-def test_other_commands_are_right(command: str, root: Path) -> None:
+@pytest.mark.parametrize("command", sorted({c for page in PAGES for c in commands(page)}))
+def test_other_commands_are_right(command: str) -> None:
     words = shlex.split(command)
-    address = yaml.safe_load((root / "_config.yml").read_text("utf8"))["repository"]["url"]
+    address = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["repository"]["url"]
     match words:
         case ["python", "-m", "mixem", *_]:
             pass  # run above
         case ["make", *targets]:
-            makefile = (root / "Makefile").read_text("utf8")
+            makefile = (ROOT / "Makefile").read_text("utf8")
             for target in targets:
                 assert "=" in target or re.search(rf"^{re.escape(target)}:", makefile, re.M)
         case ["git", "clone", url, *_]:
@@ -89,4 +97,4 @@ def test_other_commands_are_right(command: str, root: Path) -> None:
                 ["activate", "mixem"],
             )
         case _:
-            pytest.fail(f"README.md says {command!r}, which no test knows")
+            pytest.fail(f"{command!r} is a command that no test knows")
