@@ -119,8 +119,8 @@ def read_folder(
 def decode(path: str | Path, size: int, channels: int) -> NDArray[np.uint8]:
     """Decode one picture.
 
-    It is turned upright as its EXIF entry says, its central square is resized (bilinear,
-    antialiased), transparent pixels become white, 16-bit pixels are scaled to 8 bits; of an
+    It is turned upright as its EXIF entry says, its shorter side is resized (bilinear,
+    antialiased) and its central square cut out; transparent pixels become white, 16-bit pixels are scaled to 8 bits; of an
     animation the first frame counts.
 
     Args:

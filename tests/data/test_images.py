@@ -1,0 +1,328 @@
+"""Image sets by name: the embedded digits, and torchvision's sets from tiny files."""
+
+import hashlib
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torchvision import datasets
+
+from mixem.data import NAMES, ImageSet, load_images
+from mixem.data.images import STL10_CLASSES, SUPERCLASSES
+from mixem.errors import InputError
+
+SETS = ("mnist", "cifar10", "cifar100-20", "stl10")
+
+
+# Digits -----------------------------------------------------------------------------------------
+
+
+def test_digits_are_scikit_learns():
+    images = load_images("digits", split="train+test")
+    data = load_digits()
+    assert images.images.shape == (1797, 1, 8, 8)
+    assert images.images.dtype == torch.uint8
+    assert (images.images.min(), images.images.max()) == (0, 255)
+    restored = images.images[:, 0].float() * 16 / 255
+    np.testing.assert_allclose(restored, data.images, atol=0.04)
+    assert images.labels is not None
+    np.testing.assert_array_equal(images.labels, data.target)
+    assert images.class_names == tuple("0123456789")
+    assert (images.num_classes, images.channels, len(images)) == (10, 1, 1797)
+
+
+def test_digits_splits_part_the_whole():
+    whole, train, test = (
+        load_images("digits", split=split) for split in ("train+test", "train", "test")
+    )
+    assert (len(train), len(test)) == (1297, 500)
+    assert torch.equal(torch.cat([train.images, test.images]), whole.images)
+    assert torch.equal(torch.cat([train.labels, test.labels]), whole.labels)
+    assert len({whole.fingerprint, train.fingerprint, test.fingerprint}) == 3
+
+
+def test_size_and_channels_are_converted():
+    images = load_images("digits", split="test", size=16, channels=3)
+    assert images.images.shape == (500, 3, 16, 16)
+    assert images.images.dtype == torch.uint8
+    assert torch.equal(images.images[:, 0], images.images[:, 2])
+    small = load_images("digits", split="test")
+    difference = images.images.float().mean((1, 2, 3)) - small.images.float().mean((1, 2, 3))
+    assert difference.abs().max() < 8
+    same = load_images("digits", split="test", size=8, channels=1)
+    assert same.fingerprint == small.fingerprint
+
+
+# ImageSet ---------------------------------------------------------------------------------------
+
+
+def tiny(n: int = 5, **options) -> ImageSet:
+    pixels = torch.arange(n * 12, dtype=torch.uint8).view(n, 3, 2, 2)
+    defaults = {
+        "name": "tiny", "split": "all", "images": pixels, "labels": torch.arange(n) % 2,
+        "class_names": ("even", "odd"), "files": tuple(f"{i}.png" for i in range(n)),
+    }  # fmt: skip
+    return ImageSet(**(defaults | options))
+
+
+def test_fingerprint_is_sha256_of_shape_and_pixels():
+    images = tiny()
+    expected = hashlib.sha256(b"(5, 3, 2, 2)" + bytes(range(60))).hexdigest()
+    assert images.fingerprint == expected
+    assert tiny(labels=None, class_names=()).fingerprint == expected
+    turned = images.images.transpose(2, 3).contiguous().transpose(2, 3)  # other memory, same images
+    assert tiny(images=turned).fingerprint == expected
+    assert tiny(images=images.images.view(5, 3, 1, 4)).fingerprint != expected
+    changed = images.images.clone()
+    changed[4, 2, 1, 1] += 1
+    assert tiny(images=changed).fingerprint != expected
+
+
+def test_fingerprint_does_not_depend_on_blocks():
+    pixels = torch.randint(256, (3000, 1, 2, 2), dtype=torch.uint8)
+    expected = hashlib.sha256(b"(3000, 1, 2, 2)" + pixels.numpy().tobytes()).hexdigest()
+    assert tiny(images=pixels, labels=None, files=()).fingerprint == expected
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        torch.tensor([1, 3]),
+        [1, 3],
+        slice(1, 4, 2),
+        torch.tensor([False, True, False, True, False]),
+    ],
+)
+def test_subset_keeps_parts_together(index):
+    images = tiny()
+    part = images.subset(index)
+    assert torch.equal(part.images, images.images[[1, 3]])
+    assert part.labels is not None
+    assert part.labels.tolist() == [1, 1]
+    assert part.files == ("1.png", "3.png")
+    assert part.class_names == images.class_names
+    assert part.fingerprint != images.fingerprint
+
+
+def test_parts_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"images are torch.float32 .* give a uint8 tensor"):
+        tiny(images=torch.zeros(5, 3, 2, 2))
+    with pytest.raises(InputError, match=r"labels are torch.int64 of shape \(4,\); .* \(5,\)"):
+        tiny(labels=torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"labels are torch\.int32"):
+        tiny(labels=torch.zeros(5, dtype=torch.int32))
+
+
+# torchvision's sets -----------------------------------------------------------------------------
+
+
+def write_mnist(root: Path) -> None:
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part, n in (("train", 3), ("t10k", 2)):
+        pixels = np.full((n, 28, 28), n, np.uint8)
+        header = struct.pack(">IIII", 0x803, n, 28, 28)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        labels = struct.pack(">II", 0x801, n) + bytes(range(n))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+
+
+def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, kind: type, labels: str) -> None:
+    """Files in the published format, with their own checksums in the place of the real ones."""
+    folder = root / kind.base_folder
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: dict) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    for attribute in ("train_list", "test_list"):
+        listed = []
+        for name, _ in getattr(kind, attribute):
+            pixels = np.repeat(np.array([[10, 20, 30]], np.uint8), 1024, axis=1).repeat(2, axis=0)
+            listed.append(write(name, {"data": pixels, labels: [0, 5]}))
+        monkeypatch.setattr(kind, attribute, listed)
+    names = [f"class {i}" for i in range(10)]
+    if kind is datasets.CIFAR100:
+        names = sorted(" ".join(SUPERCLASSES.values()).split())
+    file, md5 = write(kind.meta["filename"], {kind.meta["key"]: names})
+    monkeypatch.setattr(kind, "meta", kind.meta | {"filename": file, "md5": md5})
+
+
+def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True)
+    for part, n in (("train", 2), ("test", 3), ("unlabeled", 4)):
+        pixels = np.full((n, 3, 96, 96), n, np.uint8)
+        pixels[:, :, 5, 7] = 200  # column 5, row 7: the files hold column after column
+        pixels.tofile(folder / f"{part}_X.bin")
+        np.arange(1, n + 1, dtype=np.uint8).tofile(folder / f"{part}_y.bin")
+    for attribute in ("train_list", "test_list"):
+        listed = [
+            [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+            for name, _ in getattr(datasets.STL10, attribute)
+        ]
+        monkeypatch.setattr(datasets.STL10, attribute, listed)
+
+
+def test_mnist(tmp_path: Path):
+    write_mnist(tmp_path)
+    images = load_images("mnist", split="train+test", root=tmp_path)
+    assert images.images.shape == (5, 1, 28, 28)
+    assert images.images[:, 0, 0, 0].tolist() == [3, 3, 3, 2, 2]
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 1, 2, 0, 1]
+    assert images.class_names == tuple("0123456789")
+    assert len(load_images("mnist", split="test", root=tmp_path)) == 2
+
+
+def test_default_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_mnist(tmp_path)
+    monkeypatch.setenv("MIXEM_DATA", str(tmp_path))
+    assert len(load_images("mnist", split="train")) == 3
+    monkeypatch.delenv("MIXEM_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(InputError, match=r"home/\.cache/mixem/MNIST/raw"):
+        load_images("mnist", split="train")
+
+
+def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_cifar(tmp_path, monkeypatch, datasets.CIFAR10, "labels")
+    images = load_images("cifar10", split="train+test", root=tmp_path)
+    assert images.images.shape == (12, 3, 32, 32)
+    assert images.images.is_contiguous()
+    assert images.images[0, :, 9, 9].tolist() == [10, 20, 30]
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 5] * 6
+    assert images.class_names[5] == "class 5"
+
+
+def test_cifar100_20_has_superclasses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_cifar(tmp_path, monkeypatch, datasets.CIFAR100, "fine_labels")
+    images = load_images("cifar100-20", split="test", root=tmp_path)
+    assert images.num_classes == 20
+    assert images.labels is not None
+    names = [images.class_names[label] for label in images.labels.tolist()]
+    assert names == ["fruit and vegetables", "household furniture"]  # apple and bed
+
+
+def test_superclasses_have_five_classes_each():
+    fine = " ".join(SUPERCLASSES.values()).split()
+    assert len(SUPERCLASSES) == 20
+    assert all(len(names.split()) == 5 for names in SUPERCLASSES.values())
+    assert len(fine) == len(set(fine)) == 100
+    # The coarse label of each fine label as the published pickles have them ("coarse_labels"),
+    # in the order of the fine labels, which is alphabetical.
+    published = """
+        4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16
+        9 11 5 5 19 8 8 15 13 14 17 18 10 16 4 17 4 2 0 17 4 18 17 10 3 2 12 12 16 12 1 9 19 2 10
+        0 1 16 12 9 13 15 13 16 19 2 4 6 19 5 5 8 19 18 1 2 15 6 0 17 8 14 13
+    """
+    order = {name: i for i, group in enumerate(SUPERCLASSES.values()) for name in group.split()}
+    assert [order[name] for name in sorted(fine)] == [int(n) for n in published.split()]
+
+
+def test_stl10_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_stl10(tmp_path, monkeypatch)
+    for split, labels in (
+        ("train", [0, 1]),
+        ("test", [0, 1, 2]),
+        ("train+test", [0, 1, 0, 1, 2]),
+        ("train+unlabeled", [0, 1, -1, -1, -1, -1]),
+    ):
+        images = load_images("stl10", split=split, root=tmp_path)
+        assert images.images.shape == (len(labels), 3, 96, 96)
+        assert images.labels is not None
+        assert images.labels.tolist() == labels
+        assert images.class_names == STL10_CLASSES
+        assert (images.images[:, :, 7, 5] == 200).all()  # row 7, column 5
+        assert (images.images == 200).sum() == 3 * len(labels)
+    unlabeled = load_images("stl10", split="unlabeled", root=tmp_path)
+    assert len(unlabeled) == 4
+    assert unlabeled.labels is None
+    assert unlabeled.class_names == ()
+
+
+# Failures ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_missing_files_say_where_and_what_to_do(name: str, tmp_path: Path):
+    with pytest.raises(InputError, match=r"give the folder .* download=True") as caught:
+        load_images(name, split="train", root=tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "--download" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments, **options):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(InputError, match=rf"{name} could not be fetched to .*: ") as caught:
+            load_images(name, split="train", root=tmp_path, download=True)
+        assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments, **options):
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
+    with pytest.raises(InputError, match="not whole"):
+        load_images("mnist", split="train", root=tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 3, 40])
+def test_damaged_files_are_one_line(length: int, tmp_path: Path):
+    write_mnist(tmp_path)
+    path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match=r"mnist .*(damaged|not whole)") as caught:
+        load_images("mnist", split="train", root=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cifar_file_with_a_wrong_checksum_is_not_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_cifar(tmp_path, monkeypatch, datasets.CIFAR10, "labels")
+    with (tmp_path / "cifar-10-batches-py" / "test_batch").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(InputError, match="cifar10 is not, or not whole, in"):
+        load_images("cifar10", split="train", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("digit", "did you mean 'digits'"), ("CIFAR10", "did you mean 'cifar10'"), ("folder:", "")],
+)
+def test_unknown_names_list_the_known_ones(name: str, hint: str):
+    with pytest.raises(InputError, match=f"no images are called {name!r}") as caught:
+        load_images(name, split="train")
+    assert hint in str(caught.value)
+    assert all(known in str(caught.value) for known in NAMES)
+
+
+def test_a_path_without_folder_gets_a_hint(tmp_path: Path):
+    with pytest.raises(InputError, match=f"give 'folder:{tmp_path}'"):
+        load_images(str(tmp_path), split="all")
+
+
+@pytest.mark.parametrize("name", ["digits", *SETS])
+def test_unknown_splits_list_the_known_ones(name: str):
+    with pytest.raises(InputError, match=f"{name} has no split 'val'; give one of train, test"):
+        load_images(name, split="val")
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 8.5}, {"channels": 2}])
+def test_impossible_shapes_are_refused(options: dict):
+    with pytest.raises(InputError, match="; give "):
+        load_images("digits", split="test", **options)
