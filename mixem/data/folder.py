@@ -35,8 +35,8 @@ class Folder(NamedTuple):
 
     Attributes:
         images: uint8 ``(N, C, size, size)``, mapped from a file if they are large.
-        labels: int64 ``(N,)``, -1 for pictures outside the class folders; None without classes.
-        class_names: Names of the class folders, () without.
+        labels: int64 ``(N,)``, -1 for pictures outside the class folders; None if all are.
+        class_names: Names of the class folders; () without labels.
         files: Path of each image relative to the folder, with "/".
         skipped: Relative path and reason, in one line, of each file that could not be read.
     """
@@ -107,10 +107,12 @@ def read_folder(
         raise InputError(f"none of the {len(files)} pictures in {str(root)!r} is readable: {first}")
     good = [file for file in files if file.name not in skipped]
     number = {"": -1} | {name: i for i, name in enumerate(class_names)}
+    labels = torch.tensor([number[file.class_name] for file in good])
+    labelled = bool((labels >= 0).any())
     return Folder(
         images=images,
-        labels=torch.tensor([number[file.class_name] for file in good]) if class_names else None,
-        class_names=class_names,
+        labels=labels if labelled else None,
+        class_names=class_names if labelled else (),
         files=tuple(file.name for file in good),
         skipped=tuple(skipped.items()),
     )
@@ -120,8 +122,8 @@ def decode(path: str | Path, size: int, channels: int) -> NDArray[np.uint8]:
     """Decode one picture.
 
     It is turned upright as its EXIF entry says, its shorter side is resized (bilinear,
-    antialiased) and its central square cut out; transparent pixels become white, 16-bit pixels are scaled to 8 bits; of an
-    animation the first frame counts.
+    antialiased) and its central square cut out. Transparent pixels become white, 16-bit pixels
+    are scaled to 8 bits, of an animation the first frame counts.
 
     Args:
         path: The file.

@@ -104,6 +104,9 @@ def test_train_and_test_folders_are_splits(tmp_path: Path):
         assert images.labels is not None
         assert images.labels.tolist() == labels
         assert files is None or list(images.files) == files
+    unlabeled = load(tmp_path, split="unlabeled")
+    assert unlabeled.labels is None
+    assert unlabeled.class_names == ()
     for wrong in ("val", "train+train", ""):
         with pytest.raises(InputError, match="give 'all' or one of train, test, unlabeled"):
             load(tmp_path, split=wrong)
