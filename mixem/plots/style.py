@@ -26,7 +26,7 @@ INK = "#222222"
 SEQUENTIAL = "viridis"
 PIXELS = "gray_r"  # one-channel images: ink on paper
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 9.5,
     "axes.titlesize": 10,
     "axes.labelsize": 9.5,
@@ -36,7 +36,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": f"cycler(color={list(PALETTE)})",
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "figure.dpi": DPI,
