@@ -171,10 +171,11 @@ _DIGITS_SOURCES = {
 }
 _DIGITS_VIEWS = Augmentation(
     size=16,
+    crop_scale=(0.6, 1.0),
     degrees=15,
-    translate=0.08,
-    scale=(0.85, 1.15),
-    shear=10,
+    translate=0.1,
+    scale=(0.8, 1.2),
+    shear=15,
     brightness=0.4,
     contrast=0.4,
     jitter=1.0,
@@ -192,7 +193,7 @@ _DIGITS_SIMCLR = Experiment(
     clusters=10,
     views=_DIGITS_VIEWS,
     settings=MethodSettings(temperature=1.0),
-    training=TrainConfig(epochs=60, batch_size=256, learning_rate=1e-3, constant_epochs=5),
+    training=TrainConfig(epochs=40, batch_size=256, learning_rate=1e-3, constant_epochs=5),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources=_DIGITS_SOURCES,
 )

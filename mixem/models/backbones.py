@@ -12,11 +12,12 @@ from mixem.errors import InputError
 
 
 class SmallNet(nn.Module):
-    """Three convolutions and a linear layer, for 16 x 16 images on two CPU cores.
+    """Three convolutions and two linear layers, for 16 x 16 images on two CPU cores.
 
     Each block is a 3 x 3 convolution, batch norm, ReLU and a 2 x 2 max-pool. What is left keeps
     its places (a global average would lose where a stroke is, and with it which digit it makes)
-    and goes through a linear layer with batch norm and ReLU.
+    and goes through two linear layers with batch norm and ReLU. With one of them the features
+    keep more of the slant and the width of the strokes, and k-means on them is less stable.
 
     Args:
         in_channels: Channels of the images.
@@ -38,13 +39,12 @@ class SmallNet(nn.Module):
                 nn.ReLU(inplace=True),
                 nn.MaxPool2d(2),
             ]
-        self.layers = nn.Sequential(
-            *blocks,
-            nn.Flatten(),
-            nn.Linear(4 * width * (size // 8) ** 2, self.out_features, bias=False),
-            nn.BatchNorm1d(self.out_features),
-            nn.ReLU(inplace=True),
-        )
+        blocks.append(nn.Flatten())
+        flat = 4 * width * (size // 8) ** 2
+        for before, after in itertools.pairwise([flat, 8 * width, self.out_features]):
+            linear = nn.Linear(before, after, bias=False)
+            blocks += [linear, nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*blocks)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """``(N, C, size, size)`` to ``(N, out_features)``, non-negative."""
