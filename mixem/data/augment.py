@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mixem.data import operations
 from mixem.errors import InputError
 
-JITTER: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+JITTER: dict[str, Callable[..., torch.Tensor]] = {
     "brightness": operations.adjust_brightness,
     "contrast": operations.adjust_contrast,
     "saturation": operations.adjust_saturation,
@@ -20,7 +20,7 @@ JITTER: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 # On a CPU a batch is worked through in pieces of about this many bytes of float pixels, which
 # stay in the cores' caches from one operation to the next: measured 1.6 times as fast.
-CACHE_BYTES = 2**20
+CACHE_BYTES = 3 * 2**18
 
 
 @dataclass(frozen=True)
@@ -248,9 +248,9 @@ class Augmentation:
             views = operations.affine(views, **{name: draws[name] for name in names})
         for name in order:
             if name in draws:
-                views = JITTER[name](views, draws[name])
+                views = JITTER[name](views, draws[name], out=views)
         if "grey" in draws:
-            views = operations.greyscale(views, draws["grey"])
+            views = operations.greyscale(views, draws["grey"], out=views)
         if "sigma" in draws:
             kernel = self.blur_kernel or max(3, self.size // 10 // 2 * 2 + 1)
             views = operations.gaussian_blur(views, draws["sigma"], kernel=kernel)

@@ -5,8 +5,9 @@ is random here and nothing waits for the device: no branch depends on a value. E
 has a parameter that changes nothing, and gives what torchvision's operation of the same name
 gives on a single float image, which the tests hold.
 
-Written for speed on the CPU too: `torch.where` and comparisons of large tensors are avoided,
-because PyTorch does not vectorise them there.
+Written for speed on the CPU too. Pixels are passed over as few times as possible, in memory that
+is still in the cache: ``out`` may be the images themselves. `torch.where` and comparisons of
+large tensors are avoided, because PyTorch does not vectorise them there.
 """
 
 import torch
@@ -21,28 +22,37 @@ def luma(images: torch.Tensor) -> torch.Tensor:
     return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).unsqueeze(1)
 
 
-def adjust_brightness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def adjust_brightness(
+    images: torch.Tensor, factor: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Multiply each image by its ``factor`` >= 0; 1 changes nothing."""
-    return images.mul(_spread(factor)).clamp_(0, 1)
+    return torch.mul(images, _spread(factor), out=out).clamp_(0, 1)
 
 
-def adjust_contrast(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def adjust_contrast(
+    images: torch.Tensor, factor: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Scale each image's distance to its mean grey value by ``factor`` >= 0; 1 changes nothing."""
     mean = images.mean((2, 3), keepdim=True)
     if images.shape[1] == 3:
         mean = luma(mean)
     # Not torch.lerp, which is three times as slow where both arguments are spread over a plane.
-    return images.mul(_spread(factor)).add_(mean * (1 - _spread(factor))).clamp_(0, 1)
+    scaled = torch.mul(images, _spread(factor), out=out)
+    return scaled.add_(mean * (1 - _spread(factor))).clamp_(0, 1)
 
 
-def adjust_saturation(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def adjust_saturation(
+    images: torch.Tensor, factor: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Scale each pixel's distance to its grey value by ``factor`` >= 0; 1 changes nothing."""
     if images.shape[1] == 1:
         return images
-    return torch.lerp(luma(images), images, _spread(factor)).clamp_(0, 1)
+    return torch.lerp(luma(images), images, _spread(factor), out=out).clamp_(0, 1)
 
 
-def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+def adjust_hue(
+    images: torch.Tensor, turns: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Turn the hue of each image by ``turns``, from -0.5 to 0.5; 0 changes nothing.
 
     As torchvision's way through HSV, without its branches. With V the greatest channel and C
@@ -58,23 +68,26 @@ def adjust_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     # Hue from red, in sixths of a turn times chroma: 0 to 3 through yellow and green to cyan.
     # Written so that the three sectors on the way need no choice between formulas; the sign
     # tells this way round from the way through magenta and blue.
-    hue = (value + high).sub_(low).add_(torch.maximum(low, red), alpha=2).sub_(red, alpha=3)
-    hue = torch.copysign(hue, green - blue)
-    sixths = chroma * 6
-    hue.div_(sixths.clamp_min(1e-12))
+    hue = high.add_(value).sub_(low)
+    hue.add_(torch.maximum(low, red, out=low), alpha=2).sub_(red, alpha=3)
+    hue.copysign_(torch.sub(green, blue, out=low))
+    value.sub_(chroma, alpha=2)
+    sixths = chroma.mul_(6).clamp_min_(1e-12)  # grey pixels have no hue to divide by
+    hue.div_(sixths)
     # A channel's own colour lies at 0, 1/3, 2/3 of a turn; one more turn keeps frac positive.
     offset = 11 / 6 - torch.arange(3, device=images.device).view(1, 3, 1, 1) / 3
-    phase = hue.unsqueeze(1) + (offset + _spread(turns))
+    phase = torch.add(hue.unsqueeze(1), offset + _spread(turns), out=out)
     phase.frac_().sub_(1 / 3).abs_().clamp_(1 / 6, 1 / 3)
-    lowest = value.sub_(chroma, alpha=2).unsqueeze(1)
-    return phase.mul_(sixths.unsqueeze(1)).add_(lowest).clamp_(0, 1)
+    return phase.mul_(sixths.unsqueeze(1)).add_(value.unsqueeze(1)).clamp_(0, 1)
 
 
-def greyscale(images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+def greyscale(
+    images: torch.Tensor, chosen: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Replace the images whose ``chosen`` is 1 by their grey value; 0 changes nothing."""
     if images.shape[1] == 1:
         return images
-    return torch.lerp(images, luma(images), _spread(chosen))
+    return torch.lerp(images, luma(images), _spread(chosen), out=out)
 
 
 def resized_crop(
