@@ -1,0 +1,28 @@
+"""What several tests share."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+
+
+class Golden(NamedTuple):
+    """Raw embeddings ``(M, B, d)`` and gate logits ``(B, M)`` of the two views, float64."""
+
+    e_i: torch.Tensor
+    e_j: torch.Tensor
+    l_i: torch.Tensor
+    l_j: torch.Tensor
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """The inputs for which MIX'EM's official functions were run: B 6, M 3, d 4, closed forms."""
+    b, m, k = (torch.arange(n, dtype=torch.float64) for n in (6, 3, 4))
+    row, component, column = b[None, :, None], m[:, None, None], k[None, None, :]
+    return Golden(
+        e_i=torch.sin(1 + row + 2 * component + 3 * column),
+        e_j=torch.cos(0.5 + 1.3 * row + 0.7 * component + 1.9 * column),
+        l_i=2 * torch.sin(0.3 + 1.7 * b[:, None] + 2.3 * m[None]),
+        l_j=2 * torch.cos(0.9 * b[:, None] + 1.1 * m[None]),
+    )
