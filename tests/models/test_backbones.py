@@ -1,0 +1,74 @@
+"""Backbones: sizes, stems, errors."""
+
+import pytest
+import torch
+from torch import nn
+
+from mixem.errors import InputError
+from mixem.models import BACKBONES, MixtureHead, SmallNet, make_backbone, resnet18
+
+
+def parameters(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("stem", "components", "total"),
+    [("imagenet", 10, 14_235_018), ("cifar", 10, 14_227_338), ("cifar", 20, 17_023_188)],
+)
+def test_as_many_parameters_as_the_official_network(stem, components, total):
+    assert parameters(resnet18(stem=stem), MixtureHead(512, components, 32)) == total
+
+
+@pytest.mark.parametrize(("stem", "pixels", "places"), [("imagenet", 96, 3), ("cifar", 32, 4)])
+def test_last_map_of_the_stems(stem, pixels, places):
+    net = resnet18(stem=stem).eval()
+    shapes = []
+    net.layer4.register_forward_hook(lambda module, given, found: shapes.append(found.shape))
+    features = net(torch.randn(2, 3, pixels, pixels))
+    assert shapes == [(2, 512, places, places)]
+    assert features.shape == (2, 512)
+    assert (features >= 0).all()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_backbone_gives_as_many_features_as_it_says(name, channels):
+    net = make_backbone(name, in_channels=channels).train()
+    features = net(torch.randn(2, channels, 16, 16))
+    assert features.shape == (2, net.out_features)
+    assert (features >= 0).all()
+    features.sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@pytest.mark.parametrize(("size", "width"), [(8, 4), (16, 32), (20, 5)])
+def test_small_net_of_any_size(size, width):
+    net = SmallNet(1, width=width, size=size)
+    assert net(torch.randn(3, 1, size, size)).shape == (3, 4 * width)
+    assert net.out_features == 4 * width
+
+
+def test_small_net_keeps_places():
+    # The same stroke in two corners has other features; after a global average it would not.
+    torch.manual_seed(0)
+    net = SmallNet().eval()
+    images = torch.zeros(2, 1, 16, 16)
+    images[0, 0, 2:5, 3] = images[1, 0, 10:13, 11] = 1
+    first, second = net(images)
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_the_stems_start_as_the_rest_of_the_network_does():
+    torch.manual_seed(0)
+    for stem, kernel in (("imagenet", 7), ("cifar", 3)):
+        weight = resnet18(stem=stem).conv1.weight
+        # He's rule for the outputs: variance 2 / (64 * kernel^2).
+        assert weight.std().item() == pytest.approx((2 / 64) ** 0.5 / kernel, rel=0.05)
+
+
+def test_an_unknown_backbone_or_stem_is_an_error_that_names_the_known_ones():
+    with pytest.raises(InputError, match=r"'resnet50'.*small, resnet18, resnet18-cifar"):
+        make_backbone("resnet50", in_channels=3)
+    with pytest.raises(InputError, match=r"'stl'.*'imagenet' or 'cifar'"):
+        resnet18(stem="stl")
