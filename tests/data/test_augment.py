@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision.transforms.v2 as tv
 import torchvision.transforms.v2.functional as tvf
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torchvision.transforms import InterpolationMode
 
 from mixem.data import Augmentation, normalise, operations
@@ -403,6 +404,20 @@ def test_autocast_does_not_reach_the_views():
         views = SIMCLR(pixels(), seeded())
     assert views.dtype == torch.float32
     assert torch.equal(views, SIMCLR(pixels(), seeded()))
+
+
+def test_no_view_waits_for_a_value(monkeypatch: pytest.MonkeyPatch):
+    """Tensors without values: reading one, which would wait for a GPU, is an error."""
+    monkeypatch.setattr("mixem.data.augment.draw_order", lambda generator: ["hue", "contrast"])
+    recipe = dataclasses.replace(
+        SIMCLR, blur=0.5, degrees=10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)
+    )
+    with FakeTensorMode():
+        images = torch.empty(4, 3, 40, 36, dtype=torch.uint8)
+        assert recipe(images, seeded()).shape == (4, 3, 32, 32)
+        assert recipe.plain(images).shape == (4, 3, 32, 32)
+        with pytest.raises(DataDependentOutputException):
+            images.float().sum().item()
 
 
 # Failures ---------------------------------------------------------------------------------------
