@@ -68,7 +68,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, *, height: float = 3.2, **options: Any
+    rows: int = 1, columns: int = 1, *, height: float = 3.2, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
     """A figure as wide as the text and its axes, as ``matplotlib.figure.Figure.subplots`` gives.
 
@@ -76,6 +76,7 @@ def new_figure(
         rows: Of axes.
         columns: Of axes.
         height: In inches.
+        width: In inches; words of a narrower figure are larger on a phone.
         **options: Of ``Figure.subplots``, such as ``sharex`` or ``squeeze``.
     """
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
