@@ -2,8 +2,9 @@
 
 The Python blocks of a page are run in one namespace, from top to bottom. In console and bash
 blocks the lines ``python -m mixem ...`` are run one after the other in one folder, in which
-``photos/`` holds a few pictures; a line that stood on an earlier page is not run again. Lines
-``make ...`` must name a target. Other commands must be known here.
+``photos/`` holds a few pictures; a line that stood on an earlier page is not run again, and a
+training that does not say how long takes two epochs. Lines ``make ...`` must name a target. Other
+commands must be known here.
 """
 
 import re
@@ -64,6 +65,8 @@ def test_mixem_commands_run(tmp_path: Path) -> None:
     for command in dict.fromkeys(every):
         words = shlex.split(command)
         if words[:3] == ["python", "-m", "mixem"]:
+            if words[3] == "train" and "training.epochs" not in command:
+                words += ["--set", "training.epochs=2"]
             done = subprocess.run(
                 [sys.executable, *words[1:]],
                 cwd=tmp_path,
