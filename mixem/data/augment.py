@@ -252,7 +252,8 @@ class Augmentation:
         if "grey" in draws:
             views = operations.greyscale(views, draws["grey"], out=views)
         if "sigma" in draws:
-            kernel = self.blur_kernel or max(3, self.size // 10 // 2 * 2 + 1)
+            tenth = max(3, self.size // 10 // 2 * 2 + 1)
+            kernel = self.blur_kernel or min(tenth, 2 * self.size - 1)
             views = operations.gaussian_blur(views, draws["sigma"], kernel=kernel)
         return operations.normalise(views, self.mean, self.std)
 

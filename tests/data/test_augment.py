@@ -399,6 +399,11 @@ def test_a_batch_of_one_pixel(name: str):
     assert views.isfinite().all()
 
 
+def test_views_of_one_pixel():
+    recipe = dataclasses.replace(SIMCLR, size=1, blur=1.0)
+    assert recipe(pixels(), seeded()).shape == (12, 3, 1, 1)
+
+
 def test_autocast_does_not_reach_the_views():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         views = SIMCLR(pixels(), seeded())
