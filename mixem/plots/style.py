@@ -70,7 +70,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 def new_figure(
     rows: int = 1, columns: int = 1, *, height: float = 3.2, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure as wide as the text and its axes, as ``matplotlib.figure.Figure.subplots`` gives.
+    """A figure, by default as wide as the text, and its axes, as ``matplotlib.figure.Figure.subplots`` gives.
 
     Args:
         rows: Of axes.
@@ -79,7 +79,7 @@ def new_figure(
         width: In inches; words of a narrower figure are larger on a phone.
         **options: Of ``Figure.subplots``, such as ``sharex`` or ``squeeze``.
     """
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 
