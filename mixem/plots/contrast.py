@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.patches import Rectangle
 
 from mixem.errors import InputError
 from mixem.losses import nt_xent
 from mixem.plots.style import GREY, INK, PALETTE, Figure, new_figure, styled
 
-ARROW = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 3}
+ARROW: Any = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 3}
 
 
 def partner_probabilities(
@@ -76,17 +77,11 @@ def partner_picture(
                 matrix.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
         partner = (row + count) % (2 * count)
         outline = {"fill": False, "edgecolor": colours[row], "linewidth": 2.5}
-        matrix.add_patch(_rectangle(partner - 0.46, row - 0.46, 0.92, **outline))
+        matrix.add_patch(Rectangle((partner - 0.46, row - 0.46), 0.92, 0.92, **outline))
     ticks = range(2 * count)
     matrix.set(xticks=ticks, yticks=ticks, xticklabels=names, yticklabels=names)
     matrix.set(title="probability of a partner", ylabel="view that picks", xlabel="view picked")
     return figure
-
-
-def _rectangle(x: float, y: float, side: float, **options: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), side, side, **options)
 
 
 @styled

@@ -1,7 +1,7 @@
 """Pictures of what features know: neighbours, cosines, maps in two dimensions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from mixem.errors import InputError
 from mixem.evaluation import normalise_rows
-from mixem.plots.style import GREY, PALETTE, Figure, class_colours, new_figure, styled
-from mixem.plots.views import show
+from mixem.plots.images import MARK, show_image
+from mixem.plots.style import GREY, INK, PALETTE, Figure, class_colours, new_figure, styled
 
 MOST = 2000  # points of a map
 
@@ -149,12 +149,13 @@ def neighbours(
         for position, (query, row) in enumerate(zip(asked, rows, strict=True)):
             shown = next(line)
             for axis, index in zip(shown, [query, *row], strict=True):
-                show(axis, images[index])
+                show_image(axis, images[index])
                 if classes[index] != classes[query]:
-                    axis.spines[:].set(linewidth=2.5, color=PALETTE[3])
+                    axis.spines[:].set(linewidth=2.5, color=MARK)
             if position == 0:
                 shown[0].set_title("query", loc="left")
-                shown[1].set_title(title, loc="left")
+                words = shown[1].text(0, 1.08, title, transform=shown[1].transAxes)
+                words.set_in_layout(False)  # or it would widen its column
     return figure
 
 
@@ -181,12 +182,14 @@ def cosine_histograms(
         "another image, same class": cosines[same & ~own],
         "an image of another class": cosines[~same],
     }
-    figure, axis = new_figure(height=2.8)
+    figure, axes = new_figure(3, 1, height=3.4, sharex=True)
     bins = np.linspace(-1, 1, 61)
-    for (name, values), colour in zip(groups.items(), (PALETTE[2], PALETTE[1], GREY), strict=True):
-        axis.hist(values, bins, density=True, color=colour, alpha=0.55, label=name)
-    axis.set(xlabel="cosine of two views", ylabel="density", xlim=(-1, 1), yticks=[])
-    axis.legend(title="a view and")
+    colours = (PALETTE[2], PALETTE[1], GREY)
+    for axis, (name, values), colour in zip(axes, groups.items(), colours, strict=True):
+        axis.hist(values, bins, color=colour)
+        axis.axvline(values.mean(), color=INK, linestyle="--", linewidth=1)
+        axis.text(0.01, 0.75, name, transform=axis.transAxes)
+        axis.set(xlim=(-1, 1), yticks=[])
+        axis.spines["left"].set_visible(False)
+    axes[-1].set_xlabel("cosine to a view (dashed: the mean)")
     return figure
-
-

@@ -131,9 +131,7 @@ def usage_over_epochs(history: Sequence[Mapping[str, Any]]) -> Figure:
     usage = np.array([row["usage"] for row in history])  # (epochs, M)
     count = usage.shape[1]
     figure, (areas, line) = new_figure(2, 1, height=4.4, sharex=True, height_ratios=(3, 1.2))
-    areas.stackplot(
-        epochs, usage.T, colors=class_colours(count), edgecolor="white", linewidth=0.5
-    )
+    areas.stackplot(epochs, usage.T, colors=class_colours(count), edgecolor="white", linewidth=0.5)
     top = usage[-1].cumsum()
     for component, share in enumerate(usage[-1]):
         if share >= NAMED_SHARE:

@@ -1,6 +1,6 @@
 """Pictures of views: what an augmentation does to an image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,8 @@ import torch
 
 from mixem.data import Augmentation
 from mixem.errors import InputError
-from mixem.plots.style import PIXELS, Figure, new_figure, picture, styled
+from mixem.plots.images import show_image
+from mixem.plots.style import Figure, new_figure, styled
 
 # The settings of a recipe that belong to one operation, by the operation's name.
 OPERATIONS: dict[str, tuple[str, ...]] = {
@@ -79,7 +80,7 @@ def view_draws(
         shown = [recipe.plain(image[None])[0]]
         shown += list(recipe(image.expand(draws, *image.shape), generator))
         for axis, view in zip(row, shown, strict=True):
-            show(axis, view)
+            show_image(axis, view)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
     axes[0, 0].set_title("image")
     axes[0, 1].set_title("views", loc="left")
@@ -87,9 +88,7 @@ def view_draws(
 
 
 @styled
-def view_pairs(
-    images: torch.Tensor, views: Augmentation, *, generator: torch.Generator
-) -> Figure:
+def view_pairs(images: torch.Tensor, views: Augmentation, *, generator: torch.Generator) -> Figure:
     """Images and two views of each, one column an image: what a batch holds.
 
     Args:
@@ -100,23 +99,9 @@ def view_pairs(
     shown = replace(views, mean=(), std=())
     rows = {"image": shown.plain(images)}
     rows |= {f"view {i}": shown(images, generator) for i in (1, 2)}
-    return _grid(rows)
-
-
-def _grid(rows: Mapping[str, Sequence[Any] | torch.Tensor]) -> Figure:
-    columns = max(len(row) for row in rows.values())
-    height = 0.1 + len(rows) * 6.0 / (columns + 0.6)
-    figure, axes = new_figure(len(rows), columns, height=height, squeeze=False)
+    figure, axes = new_figure(3, len(images), height=18 / (len(images) + 0.6), squeeze=False)
     for line, (name, row) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, row, strict=True):
-            show(axis, image)
+            show_image(axis, image)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
-
-
-def show(axis: Any, image: Any) -> None:
-    """Draw an image ``(C, H, W)``, uint8 or in [0, 1], without ticks; one channel as ink."""
-    axis.imshow(picture(image), cmap=PIXELS, vmin=0, vmax=1, interpolation="nearest")
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(True)
-    axis.spines[:].set(linewidth=0.4, color="#bbbbbb")
