@@ -6,8 +6,7 @@ are safetensors, everything else is JSON.
 
 import json
 import os
-import pickle
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,25 +27,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         InputError: If the folder cannot be written to or the disk is full; the old file stays.
     """
-    temporary = None
+    # Not tempfile's: its files are for the owner's eyes only, whatever the umask says.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"cannot write {path}: {error}; free some space or choose another folder with --out"
-        ) from error
-    except RuntimeError as error:  # what torch.save makes of a full disk
-        raise InputError(f"cannot write {path}: {error}; is the disk full?") from error
-    finally:
-        if temporary is not None:
+        try:
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
             temporary.unlink(missing_ok=True)
+    # RuntimeError is what torch.save makes of a full disk.
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"cannot write {path}: {_reason(error)}; "
+            "free some space or choose another folder with --out"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,16 +78,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         InputError: If the file is not such a checkpoint.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"cannot read {path}: {reason}; delete it to start anew") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file makes the unpickler raise whatever it leads it to.
+    except Exception as error:
+        raise InputError(
+            f"cannot read {path}: {_reason(error)}; delete it to start anew"
+        ) from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path} is not a checkpoint; delete it to start anew")
+    return state
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a module's weights as safetensors, atomically."""
     tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
-    write_atomically(path, lambda file: safetensors.torch.save_file(tensors, file))
+    data = safetensors.torch.save(tensors)  # save_file would make the file readable for us only
+    write_atomically(path, lambda file: file.write_bytes(data))
 
 
 def load_weights(path: Path, module: nn.Module) -> None:
@@ -102,7 +105,11 @@ def load_weights(path: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {error}; train the run again") from error
+        raise InputError(f"cannot read {path}: {_reason(error)}; train the run again") from error
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} holds another network: {reason}") from error
+        raise InputError(f"{path} holds another network: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line that is not too long."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mixem.data import ImageSet
+from mixem.errors import InputError
 from mixem.evaluation import (
     KMeansProtocol,
     KMeansResult,
@@ -39,7 +40,15 @@ def evaluate(
         used and the entropy of their sizes in nats. ``protocols``: the same scores for features
         and embeddings, raw and normalised, from each start, and for MIX'EM the components taken
         as clusters, each row with its switches.
+
+    Raises:
+        InputError: If k-means shall start from components and the method has none, or if there
+            are fewer images than clusters.
     """
+    if protocol.init == "components" and not isinstance(method, MixEM):
+        raise InputError(
+            f"k-means init is 'components' and {type(method).__name__} has none; give 'k-means++'"
+        )
     found = _outputs(method, images)
     fitted = found if fit_images is None else _outputs(method, fit_images)
 

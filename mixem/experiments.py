@@ -78,6 +78,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.clusters < 1:
             raise InputError(f"{self.clusters} clusters; give at least 1")
+        if self.method not in ("simclr", "mixem"):
+            raise InputError(f"method is {self.method!r}; give 'simclr' or 'mixem'")
 
     def values(self) -> dict[str, Any]:
         """All settings by path, such as ``{"training.epochs": 200, ...}``, sources left out."""
@@ -96,16 +98,17 @@ class Experiment:
         Raises:
             InputError: If a name does not exist; the message lists the names.
         """
-        changed = self
+        changed, known = self, self.values()
+        del known["name"]
         for name, value in changes.items():
             path = name.replace("__", ".")
-            if path not in self.values() or path == "name":
-                near = difflib.get_close_matches(path, self.values(), n=1)
+            if path not in known:
+                near = difflib.get_close_matches(path, known, n=1)
                 raise InputError(
-                    f"{self.name} has no setting {path!r}"
-                    + (f"; did you mean {near[0]!r}?" if near else f": {', '.join(self.values())}")
+                    f"{self.name} has no setting {path!r} to change; "
+                    + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}")
                 )
-            value = _like(path, value, self.values()[path])
+            value = _like(path, value, known[path])
             outer, _, inner = path.partition(".")
             if inner:
                 value = replace(getattr(changed, outer), **{inner: value})
@@ -117,9 +120,12 @@ class Experiment:
         return changed
 
 
+OPTIONAL = ("start", "views.crop_scale", "views.scale", "views.blur_kernel")  # may be None
+
+
 def _like(path: str, value: Any, old: Any) -> Any:
-    """``value`` if it is of the same type as the old one; a whole number will do for any other."""
-    if path == "start" and value is None:
+    """``value`` if it is of the same type as the old one; a whole number will do for any number."""
+    if value is None and path in OPTIONAL:
         return None
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,10 +23,10 @@ from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.evaluation import KMeansProtocol
-from mixem.experiments import Experiment, MethodSettings, get
+from mixem.experiments import EXPERIMENTS, Experiment, MethodSettings, get
 from mixem.methods import Method, MixEM, SimCLR
 from mixem.models import make_backbone
-from mixem.train import TrainConfig, Training, train
+from mixem.train import TrainConfig, Training, require_seed, train
 
 # What a trained network and its scores depend on, besides its settings.
 SOURCES = (
@@ -78,12 +79,13 @@ def run(
         out: Folder of the run. By default one under ``runs/`` (or ``$MIXEM_RUNS``) whose name is
             made of experiment, seed, data, settings and source code, so that a changed library
             never shows a stale number.
-        start: Finished run to start from; by default the one of the same seed that the
-            experiment names, trained first if need be (in ``out/start`` if ``out`` is given).
+        start: Finished run to start from, of an experiment that has a start; by default the one
+            of the same seed that the experiment names, trained first if need be (in ``out/start``
+            if ``out`` is given).
         root: Folder of the data sets; see :func:`mixem.data.load_images`.
         download: Fetch the data set if it is not there.
-        **options: ``device``, ``precision``, ``max_minutes``, ``checkpoint_seconds`` and
-            ``progress`` of :func:`mixem.train.train`.
+        **options: ``device``, ``precision``, ``max_minutes`` (the start's training included),
+            ``checkpoint_seconds`` and ``progress`` of :func:`mixem.train.train`.
 
     Returns:
         The finished run, or None if ``max_minutes`` ended it early; call again to go on.
@@ -91,47 +93,60 @@ def run(
     Raises:
         InputError: For impossible settings, missing data, a folder of another run.
     """
+    began = time.monotonic()
     if isinstance(experiment, str):
         experiment = get(experiment)
+    require_seed(seed)
 
     def load(split: str) -> ImageSet:
         size = experiment.views.size if experiment.images.startswith("folder:") else None
         return load_images(experiment.images, split=split, root=root, download=download, size=size)
 
-    images = load(experiment.train_split)
-    if experiment.clusters > len(images):
-        raise InputError(
-            f"{experiment.clusters} clusters for {len(images)} images; give fewer clusters"
-        )
+    # What can be wrong is found out here, before the folder is taken and hours are spent.
+    splits = (experiment.train_split, experiment.test_split, experiment.protocol.fit_split)
+    loaded = {split: load(split) for split in dict.fromkeys(splits)}
+    images, test, fit = (loaded[split] for split in splits)
+    fewest = min(map(len, loaded.values()))
+    if experiment.clusters > fewest:
+        raise InputError(f"{experiment.clusters} clusters for {fewest} images; give fewer clusters")
+    if experiment.method == "simclr" and experiment.protocol.init == "components":
+        raise InputError("SimCLR has no components; give 'k-means++' as protocol.init")
+    method = build(experiment, channels=images.channels, seed=seed)
+    starting = method if isinstance(method, MixEM) and experiment.start else None
+    origin = None
+    if start:
+        if not starting:
+            raise InputError(f"{experiment.name} starts from random weights; leave the start out")
+        origin = load_run(start)
+        starting.start_from(origin.method)
+
     folder = Path(out) if out else default_folder(experiment, seed, images)
-    _claim(folder, {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint})
+    identity = {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint}
+    if start:
+        identity["start"] = str(Path(start).resolve())
+    _claim(folder, identity)
     if (folder / "record.json").exists():
         return load_run(folder)
 
-    method = build(experiment, channels=images.channels, seed=seed)
-    origin = None
-    if isinstance(method, MixEM) and experiment.start:
-        origin = (
-            load_run(start)
-            if start
-            else run(
-                start_of(experiment),
-                seed=seed,
-                out=folder / "start" if out else None,
-                root=root,
-                download=download,
-                **options,
-            )
+    if starting and not origin:
+        origin = run(
+            start_of(experiment),
+            seed=seed,
+            out=folder / "start" if out else None,
+            root=root,
+            download=download,
+            **options,
         )
         if origin is None:
             return None
-        method.start_from(origin.method)
+        starting.start_from(origin.method)
+    if options.get("max_minutes") is not None:
+        options["max_minutes"] -= (time.monotonic() - began) / 60
     training = train(method, images, experiment.training, seed=seed, out=folder, **options)
     if not training.complete:
         return None
 
     method.to("cpu")
-    test, fit = (load(split) for split in (experiment.test_split, experiment.protocol.fit_split))
     scores = evaluate(
         method,
         test,
@@ -151,7 +166,9 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
     settings = dataclasses.asdict(experiment.settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = make_backbone(experiment.backbone, in_channels=channels)
+        backbone = make_backbone(
+            experiment.backbone, in_channels=channels, size=experiment.views.size
+        )
         if experiment.method == "simclr":
             settings = {name: settings[name] for name in ("embedding_size", "temperature")}
             return SimCLR(
@@ -173,18 +190,27 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "record.json").exists():
         raise InputError(f"the run in {folder} is not finished; give its training command again")
     record = read_json(folder / "record.json")
-    experiment = from_dict(config["experiment"])
-    method = build(experiment, channels=record["data"]["shape"][0], seed=0)
+    try:
+        experiment = from_dict(config["experiment"])
+        method = build(experiment, channels=record["data"]["shape"][0], seed=0)
+        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        history = [json.loads(line) for line in lines]
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the run in {folder} is damaged ({error!r}); train it again") from error
     load_weights(folder / "model.safetensors", method)
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return Run(folder, method, experiment, record, [json.loads(line) for line in lines])
+    return Run(folder, method, experiment, record, history)
 
 
 def start_of(experiment: Experiment) -> Experiment:
     """The experiment that ``experiment`` starts from, on the same images and backbone."""
     start = get(str(experiment.start))
     shared = ("images", "train_split", "test_split", "backbone", "clusters", "views")
-    return dataclasses.replace(start, **{name: getattr(experiment, name) for name in shared})
+    protocol = dataclasses.replace(start.protocol, fit_split=experiment.protocol.fit_split)
+    return dataclasses.replace(
+        start, protocol=protocol, **{name: getattr(experiment, name) for name in shared}
+    )
 
 
 def default_folder(experiment: Experiment, seed: int, images: ImageSet) -> Path:
@@ -257,7 +283,7 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
         return
     found = read_json(file)
     if found != config:
-        different = [key for key in config if found.get(key) != config[key]]
+        different = [key for key in {**config, **found} if found.get(key) != config.get(key)]
         raise InputError(
             f"{folder} holds another run (other {' and '.join(different)}); "
             "choose another --out or delete the folder"
@@ -274,12 +300,13 @@ def _record(
     scores: dict[str, Any],
 ) -> dict[str, Any]:
     values = experiment.values()
-    plain = get(experiment.name).values()
+    plain = EXPERIMENTS.get(experiment.name, experiment).values()
     for settings in (values, plain):  # a folder's place is nobody else's business
         if settings["images"].startswith("folder:"):
             settings["images"] = f"folder:{Path(settings['images']).name}"
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
+    thinned = [{k: v for k, v in row.items() if k != "seconds"} for row in thinned]
     return {
         "format": 1,
         "experiment": experiment.name,

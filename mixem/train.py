@@ -72,7 +72,8 @@ class Training:
 
     Attributes:
         complete: False if ``max_minutes`` ended it early.
-        history: One entry an epoch: mean terms, learning rate, use of the components.
+        history: One entry an epoch: mean terms, learning rate, use of the components, seconds
+            of training so far.
         seconds: Time spent training, over all sittings.
         images_per_second: Over all sittings.
         device: What it ran on.
@@ -85,6 +86,12 @@ class Training:
     images_per_second: float
     device: str
     precision: str
+
+
+def require_seed(seed: int) -> None:
+    """Raise :class:`InputError` unless the seed is one."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}; give a whole number from 0 on, below 2^63")
 
 
 def seeded(
@@ -114,7 +121,8 @@ def train(
         method: Trained in place and moved to the device.
         images: At least two.
         config: How long and how fast.
-        seed: Of the order of the images and of their views; the weights are the caller's.
+        seed: Of the order of the images and of their views, at least 0; the weights are the
+            caller's.
         out: Folder for ``checkpoint.pt`` and ``log.jsonl``. If it holds a checkpoint of the same
             training, that one goes on: on the CPU, with the same number of threads, the result
             is bit for bit that of a run never stopped. Nothing is written if None.
@@ -126,12 +134,13 @@ def train(
         progress: Show a progress bar.
 
     Raises:
-        InputError: For fewer than two images, an impossible device or precision, a checkpoint of
-            another training, a folder that cannot be written to.
+        InputError: For fewer than two images, a negative seed, an impossible device or precision,
+            a checkpoint of another training, a folder that cannot be written to.
         FloatingPointError: If a loss term is no longer finite. The last checkpoint stays.
     """
     if len(images) < 2:
         raise InputError(f"{images.name} has {len(images)} image; training needs at least two")
+    require_seed(seed)
     place = resolve_device(device)
     precision = resolve_precision(precision, place)
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -147,6 +156,7 @@ def train(
     )
 
     identity = {
+        "method": type(method).__name__,
         "config": dataclasses.asdict(config),
         "seed": seed,
         "images": images.fingerprint,
@@ -156,11 +166,17 @@ def train(
     checkpoint = out / "checkpoint.pt" if out else None
     if checkpoint and checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        _require_same(checkpoint, state["identity"], identity)
-        method.load_state_dict(state["method"])
-        optimiser.load_state_dict(state["optimiser"])
-        meter.state = {name: value.to(place) for name, value in state["meter"].items()}
-        first, earlier, history = state["step"], state["seconds"], json.loads(state["history"])
+        try:
+            _require_same(checkpoint, state["identity"], identity)
+            method.load_state_dict(state["method"])
+            optimiser.load_state_dict(state["optimiser"])
+            meter.state = {name: value.to(place) for name, value in state["meter"].items()}
+            first, earlier, history = state["step"], state["seconds"], json.loads(state["history"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"{checkpoint} is of another network or version of mixem; "
+                "choose another --out or delete the folder"
+            ) from error
         if place.type == "cpu" and state["threads"] != torch.get_num_threads():
             warnings.warn(
                 f"the run began with {state['threads']} threads and goes on with "
@@ -171,6 +187,8 @@ def train(
     began = saved = time.monotonic()
     if out:
         _write_log(out, history)
+        for leftover in out.glob(".checkpoint.pt.*"):  # of a process killed while it wrote one
+            leftover.unlink(missing_ok=True)
     bar = tqdm(
         total=total * batch_size,
         initial=first * batch_size,
@@ -215,9 +233,9 @@ def train(
                 if epoch + 1 == max(2, config.epochs // 10) and (collapse := meter.collapsed(row)):
                     warnings.warn(f"{images.name}, epoch {epoch + 1}: {collapse}", stacklevel=2)
                 meter = Meter()
-                history.append(row)
+                history.append(row | {"seconds": round(earlier + now - began, 3)})
                 if out:
-                    _append_log(out, row | {"seconds": round(earlier + now - began, 3)})
+                    _append_log(out, history[-1])
             stop = max_minutes is not None and now - began >= 60 * max_minutes
             if checkpoint and (stop or step == total or now - saved >= checkpoint_seconds):
                 state = {

@@ -98,7 +98,7 @@ class Method(nn.Module):
         return (-(distance**2) / (2 * self.variance)).softmax(1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def extract(
     method: Method, images: torch.Tensor, what: str = "features", *, batch_size: int = 1024
 ) -> torch.Tensor:

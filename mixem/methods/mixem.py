@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mixem.data import Augmentation
+from mixem.errors import InputError
 from mixem.losses import (
     associative_embedding,
     component_diversity,
@@ -72,7 +73,7 @@ class MixEM(Method):
     def mixture(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixed embeddings z ``(B, d)`` and coefficients p ``(B, M)`` of features ``(B, D)``."""
         embeddings, logits = self.head(features)
-        p = logits.float().softmax(1)
+        p = logits.to(embeddings.dtype).softmax(1)
         return mix(embeddings, p), p
 
     def step(self, views: torch.Tensor) -> Step:
@@ -90,16 +91,27 @@ class MixEM(Method):
             terms["confidence"] = self.confidence_weight * confidence.sum()
         if self.pull_weight or self.push_weight:
             pull, push = zip(*(associative_embedding(z, p) for z, p in by_view), strict=True)
-            terms["pull"] = self.pull_weight * torch.stack(pull).sum()
-            terms["push"] = self.push_weight * torch.stack(push).sum()
+            if self.pull_weight:
+                terms["pull"] = self.pull_weight * torch.stack(pull).sum()
+            if self.push_weight:
+                terms["push"] = self.push_weight * torch.stack(push).sum()
         return Step(terms, p.detach(), {"contrast": math.log(2 * len(z1) - 1), "diversity": 0.0})
 
     def start_from(self, other: Method) -> None:
         """Take the backbone of another method, as ``--init_from`` does with a SimCLR run.
 
         Heads and gate keep their random start.
+
+        Raises:
+            InputError: If the two backbones are not of the same kind and size.
         """
-        self.backbone.load_state_dict(other.backbone.state_dict())
+        try:
+            self.backbone.load_state_dict(other.backbone.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                "the start has another backbone, or was trained on images of another size or "
+                "number of channels; start from a run on the same images"
+            ) from error
 
     def embeddings(self, images: torch.Tensor) -> torch.Tensor:
         """Mixed embeddings z ``(N, d)``; their length is at most 1."""

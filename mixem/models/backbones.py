@@ -30,6 +30,8 @@ class SmallNet(nn.Module):
 
     def __init__(self, in_channels: int = 1, *, width: int = 32, size: int = 16):
         super().__init__()
+        if size < 8:
+            raise InputError(f"images of {size} x {size} pixels; the small net needs 8 x 8")
         self.out_features = 4 * width
         blocks: list[nn.Module] = []
         for before, after in itertools.pairwise([in_channels, width, 2 * width, 4 * width]):
@@ -84,12 +86,17 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def make_backbone(name: str, *, in_channels: int) -> nn.Module:
+def make_backbone(name: str, *, in_channels: int, size: int = 16) -> nn.Module:
     """The backbone called ``name`` (a key of :data:`BACKBONES`) for images of that many channels.
 
+    Args:
+        name: Of the backbone.
+        in_channels: Channels of the images.
+        size: Height and width of the images; a ResNet takes any.
+
     Raises:
-        InputError: If there is no such backbone.
+        InputError: If there is no such backbone, or the images are too small for it.
     """
     if name not in BACKBONES:
         raise InputError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
-    return BACKBONES[name](in_channels)
+    return SmallNet(in_channels, size=size) if name == "small" else BACKBONES[name](in_channels)
