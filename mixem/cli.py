@@ -5,15 +5,16 @@ What the user can mend is one line on stderr and exit code 2.
 
 import argparse
 import ast
-import contextlib
 import csv
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from mixem.checkpoint import write_atomically
-from mixem.data import load_images
+from mixem.data import ImageSet, load_images
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.experiments import EXPERIMENTS, Experiment, get
@@ -28,21 +29,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
-    except (InputError, FloatingPointError) as error:
-        print(f"mixem: {error}", file=sys.stderr)
-        return 2
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("mixem: stopped; give the same command to go on", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `mixem list | head`
-        with contextlib.suppress(OSError):
-            sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return 0
+    except (InputError, FloatingPointError, OSError) as error:
+        print(f"mixem: {error}", file=sys.stderr)
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"mixem: {message}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mixem", description=__doc__.splitlines()[0])
+    parser = _Parser(prog="mixem", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     list_ = commands.add_parser("list", help="list the experiments, or the settings of one")
@@ -190,19 +199,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         split = experiment.test_split
     channels, size, _ = finished.record["data"]["shape"]
-    images = load_images(
-        options.images or experiment.images,
-        split=split,
-        root=options.data,
-        download=options.download,
-        size=size,
-        channels=channels,
-    )
+
+    def load(split: str) -> ImageSet:
+        return load_images(
+            options.images or experiment.images,
+            split=split,
+            root=options.data,
+            download=options.download,
+            size=size,
+            channels=channels,
+        )
+
+    images = load(split)
+    fit_split = split if options.images else experiment.protocol.fit_split
     found = evaluate(
         finished.method,
         images,
         clusters=experiment.clusters,
         protocol=experiment.protocol,
+        fit_images=None if fit_split == split else load(fit_split),
     )
     if found["metrics"] is None:
         raise InputError(f"{images.name} has no labels to score; mixem predict needs none")
@@ -232,11 +247,13 @@ def _predict(options: argparse.Namespace) -> int:
     if options.out:
 
         def write_path(path: Path) -> None:
-            with path.open("w", encoding="utf-8", newline="") as file:
+            with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 write(file)
 
         write_atomically(options.out, write_path)
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
+            sys.stdout.reconfigure(errors="surrogateescape")
         write(sys.stdout)
     for name, reason in images.skipped:
         print(f"mixem: skipped {name}: {reason}", file=sys.stderr)
