@@ -78,7 +78,7 @@ def run(chapter: Path, out: Path, *, profile: str, timeout: int | None) -> None:
             kernel_name="python3",
             progress_bar=False,
             execution_timeout=timeout,
-            extra_arguments=["--log-level=ERROR"],  # of the kernel, which chats on our stderr
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which chats on our stderr
         )
     except PapermillExecutionError as error:
         line = f"{error.ename}: {error.evalue}".splitlines()[0]
