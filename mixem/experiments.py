@@ -210,10 +210,13 @@ _DIGITS_MIXEM = replace(
     _DIGITS_SIMCLR,
     name="digits/mixem",
     method="mixem",
+    settings=MethodSettings(),
+    training=replace(_DIGITS_SIMCLR.training, epochs=60),
     protocol=KMeansProtocol(fit_split="train+test", init="components"),
     start="digits/simclr",
     sources={
         **_DIGITS_SOURCES,
+        "settings.temperature": "MIX'EM, config.yaml",
         "settings.components": "MIX'EM, config.yaml: n_comps",
         "settings.diversity_weight": "MIX'EM, config.yaml: w_entropy",
         "settings.confidence_weight": "MIX'EM, config.yaml: pimax_loss_w",
