@@ -1,12 +1,13 @@
 """The snippets of the README and of the landing page do what they say.
 
-The Python blocks of a page are run in one namespace, from top to bottom. In console and bash
+The Python blocks of a page are run as one script, from top to bottom. In console and bash
 blocks the lines ``python -m mixem ...`` are run one after the other in one folder, in which
 ``photos/`` holds a few pictures; a line that stood on an earlier page is not run again, and a
 training that does not say how long takes two epochs. Lines ``make ...`` must name a target. Other
 commands must be known here.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -40,18 +41,27 @@ def commands(page: str) -> list[str]:
     return found
 
 
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 def test_names_the_two_commands() -> None:
     assert {"make book", "make test"} <= set(commands("README.md"))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    namespace: dict[str, object] = {"__name__": "__main__"}
-    for number, (language, block) in enumerate(blocks(page)):
-        if language == "python":
-            exec(compile(block, f"{page}, block {number}", "exec"), namespace)
+def test_python_blocks_run(page: str, tmp_path: Path) -> None:
+    script = tmp_path / "snippets.py"
+    script.write_text("\n".join(block for language, block in blocks(page) if language == "python"))
+    done = run(["-W", "error", script.name], tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_mixem_commands_run(tmp_path: Path) -> None:
@@ -67,13 +77,7 @@ def test_mixem_commands_run(tmp_path: Path) -> None:
         if words[:3] == ["python", "-m", "mixem"]:
             if words[3] == "train" and "training.epochs" not in command:
                 words += ["--set", "training.epochs=2"]
-            done = subprocess.run(
-                [sys.executable, *words[1:]],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
+            done = run(words[1:], tmp_path)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
