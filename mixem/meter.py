@@ -17,24 +17,26 @@ class Meter:
 
     def __init__(self) -> None:
         self.state: dict[str, torch.Tensor] = {}
+        self.names: list[str] = []
         self.bounds: dict[str, float] = {}
 
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for the device."""
-        sums = {f"term/{name}": value.detach().double() for name, value in step.terms.items()}
+        terms = torch.stack([value.detach() for value in step.terms.values()]).double()
+        sums = {"terms": terms, "broken": terms.isfinite().logical_not().double()}
         if (p := step.assignments) is not None:
             sums["usage"] = torch.bincount(p.argmax(1), minlength=p.shape[1]).double()
             sums["confidence"] = p.max(1).values.mean().double()
-        sums["steps"] = torch.ones((), dtype=torch.float64, device=next(iter(sums.values())).device)
+        sums["steps"] = torch.ones((), dtype=torch.float64, device=terms.device)
         for name, value in sums.items():
             self.state[name] = self.state[name] + value if name in self.state else value
-        self.bounds = step.bounds
+        self.names, self.bounds = list(step.terms), step.bounds
 
     def read(self) -> dict[str, Any]:
         """Means so far: loss, terms, and for a mixture the use of its components."""
         sums = {name: value.cpu() for name, value in self.state.items()}
         steps = sums["steps"].item()
-        terms = {k[5:]: v.item() / steps for k, v in sums.items() if k.startswith("term/")}
+        terms = dict(zip(self.names, (sums["terms"] / steps).tolist(), strict=True))
         row: dict[str, Any] = {"loss": sum(terms.values()), "terms": terms}
         if "usage" in sums:
             usage = sums["usage"] / sums["usage"].sum()
@@ -43,6 +45,11 @@ class Meter:
             row["usage_entropy"] = torch.special.entr(usage).sum().item()
             row["confidence"] = sums["confidence"].item() / steps
         return row
+
+    def broken(self) -> str | None:
+        """The term that was the first to be no longer finite, or None."""
+        broken = self.state["broken"].tolist()
+        return self.names[broken.index(max(broken))] if max(broken) else None
 
     def collapsed(self, row: dict[str, Any]) -> str | None:
         """What looks like a collapse, in words, or None."""

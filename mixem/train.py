@@ -225,7 +225,12 @@ def train(
                 "learning_rate": config.rate(epoch),
             }
             row |= meter.read()
-            _require_finite(row)
+            if name := meter.broken():
+                raise FloatingPointError(
+                    f"the {name} term became {row['terms'][name]} in epoch {epoch + 1}, by step "
+                    f"{step}; the last checkpoint is intact: try a lower learning rate or "
+                    "--precision float32"
+                )
             bar.update(step * batch_size - bar.n)
             bar.set_postfix({k: f"{v:.3f}" for k, v in row["terms"].items()}, refresh=False)
             now = time.monotonic()
@@ -275,15 +280,6 @@ def _require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> 
             raise InputError(
                 f"{path} belongs to another training: {key} there is {found[key]}, here {value}; "
                 "choose another --out or delete the folder"
-            )
-
-
-def _require_finite(row: dict[str, Any]) -> None:
-    for name, value in row["terms"].items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the {name} term became {value} in epoch {row['epoch']}, by step {row['step']}; "
-                "the last checkpoint is intact: try a lower learning rate or --precision float32"
             )
 
 

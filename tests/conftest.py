@@ -5,6 +5,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
+# The tests' networks are so small that more threads would mostly wait for each other.
+torch.set_num_threads(1)
+
 
 class Golden(NamedTuple):
     """Raw embeddings ``(M, B, d)`` and gate logits ``(B, M)`` of the two views, float64."""

@@ -58,6 +58,8 @@ class MixEM(Method):
         confidence: str = "confidence",
         extra_projection: bool = False,
     ):
+        if confidence not in CONFIDENCE:
+            raise InputError(f"confidence is {confidence!r}; give {' or '.join(CONFIDENCE)}")
         super().__init__(backbone, views, clusters=clusters)
         self.head = MixtureHead(self.feature_size, components, embedding_size)
         self.projection = (

@@ -339,3 +339,8 @@ def test_a_method_has_to_say_how_it_steps():
     for call in (method.step, method.embeddings, method.assign):
         with pytest.raises(NotImplementedError, match="Method does not define"):
             call(digits(2))
+
+
+def test_an_unknown_confidence_is_an_error():
+    with pytest.raises(InputError, match="'margin'; give confidence or entropy"):
+        make(MixEM, confidence="margin")

@@ -1,0 +1,209 @@
+"""The experiments: settings, their sources, changes."""
+
+import dataclasses
+
+import pytest
+
+from mixem.errors import InputError
+from mixem.experiments import EXPERIMENTS, MethodSettings, get
+from mixem.methods import MixEM
+from mixem.models import BACKBONES
+
+EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
+
+
+def test_the_experiments_there_are():
+    assert list(EXPERIMENTS) == [
+        f"{images}/{method}"
+        for images in ("digits", "stl10", "cifar10", "cifar100-20")
+        for method in ("simclr", "mixem")
+    ]
+
+
+@EVERY
+def test_names_say_what_an_experiment_is(experiment):
+    assert EXPERIMENTS[experiment.name] is experiment
+    assert get(experiment.name) is experiment
+    assert experiment.name == f"{experiment.images}/{experiment.method}"
+    assert experiment.backbone in BACKBONES
+
+
+@EVERY
+def test_every_value_has_a_source_and_every_source_a_value(experiment):
+    for path in experiment.values():
+        assert experiment.source(path).strip(), path
+    groups = {path.split(".")[0] for path in experiment.values()}
+    assert set(experiment.sources) <= {*experiment.values(), *groups}
+
+
+@EVERY
+def test_a_start_is_of_the_same_images_and_backbone(experiment):
+    if experiment.method == "simclr":
+        assert experiment.start is None
+        return
+    start = get(experiment.start)
+    assert start.method == "simclr"
+    for name in ("images", "train_split", "test_split", "backbone", "clusters", "views"):
+        assert getattr(start, name) == getattr(experiment, name), name
+
+
+@EVERY
+def test_experiments_are_frozen(experiment):
+    for part in (experiment, experiment.views, experiment.settings, experiment.training):
+        name = dataclasses.fields(part)[0].name
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, name, getattr(part, name))
+
+
+# MIX'EM's official config.yaml, train.py and data_aug/, as far as the sets share it.
+OFFICIAL = {
+    "settings.embedding_size": 32,
+    "settings.temperature": 0.5,
+    "settings.diversity_weight": 2.0,
+    "settings.confidence_weight": 0.1,
+    "settings.pull_weight": 0.1,
+    "settings.push_weight": 0.05,
+    "settings.confidence": "confidence",
+    "settings.extra_projection": False,
+    "training.epochs": 200,
+    "training.batch_size": 512,
+    "training.weight_decay": 1e-5,
+    "training.constant_epochs": 10,
+    "views.crop_scale": (0.08, 1.0),
+    "views.crop_ratio": (3 / 4, 4 / 3),
+    "views.flip": 0.5,
+    "views.brightness": 0.8,
+    "views.contrast": 0.8,
+    "views.saturation": 0.8,
+    "views.hue": 0.2,
+    "views.jitter": 0.8,
+    "views.grey": 0.2,
+    "views.blur": 0.5,
+    "views.blur_sigma": (0.1, 2.0),
+    "protocol.normalise": True,
+    "protocol.iterations": 10,
+    "protocol.starts": 50,
+    "protocol.init": "components",
+    "test_split": "test",
+}
+OWN = {
+    "stl10/mixem": {
+        "backbone": "resnet18",
+        "clusters": 10,
+        "settings.components": 10,
+        "training.learning_rate": 1e-4,
+        "views.size": 96,
+        "views.blur_kernel": 9,
+        "views.mean": (),
+    },
+    "cifar10/mixem": {
+        "backbone": "resnet18-cifar",
+        "clusters": 10,
+        "settings.components": 10,
+        "training.learning_rate": 5e-4,
+        "views.size": 32,
+        "views.blur_kernel": 3,
+        "views.mean": (0.4914, 0.4822, 0.4465),
+        "views.std": (0.2023, 0.1994, 0.2010),
+    },
+    "cifar100-20/mixem": {
+        "backbone": "resnet18-cifar",
+        "clusters": 20,
+        "settings.components": 20,
+        "training.learning_rate": 5e-4,
+        "views.size": 32,
+        "views.blur_kernel": 3,
+        "views.mean": (0.507, 0.487, 0.441),
+        "views.std": (0.267, 0.256, 0.276),
+    },
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_papers_settings(name):
+    values = get(name).values()
+    for path, expected in (OFFICIAL | OWN[name]).items():
+        assert values[path] == expected, path
+
+
+def test_digits_keep_the_papers_weights_of_the_losses():
+    values = get("digits/mixem").values()
+    for path in OFFICIAL:
+        if path.endswith("_weight"):
+            assert values[path] == OFFICIAL[path], path
+
+
+def test_settings_have_the_defaults_of_the_method():
+    method_defaults = MixEM.__init__.__kwdefaults__
+    for field in dataclasses.fields(MethodSettings):
+        assert field.default == method_defaults[field.name], field.name
+
+
+def test_a_change_is_made_and_said_to_be_one():
+    plain = get("digits/mixem")
+    changed = plain.override(training__epochs=2, views__flip=1, settings__extra_projection=True)
+    assert (changed.training.epochs, changed.views.flip) == (2, 1.0)
+    assert isinstance(changed.views.flip, float)
+    assert changed.source("training.epochs") == "changed for this run"
+    assert changed.source("training.batch_size") == plain.source("training.batch_size")
+    different = {p for p, value in changed.values().items() if value != plain.values()[p]}
+    assert different == {"training.epochs", "views.flip", "settings.extra_projection"}
+    assert get("digits/mixem") == plain
+    assert plain.override() == plain
+
+
+def test_what_may_be_none():
+    experiment = get("digits/mixem").override(
+        start=None, views__scale=None, views__blur_kernel=None
+    )
+    assert (experiment.start, experiment.views.scale, experiment.views.blur_kernel) == (None,) * 3
+    assert get("stl10/simclr").override(start="digits/simclr").start == "digits/simclr"
+    with pytest.raises(InputError, match="epochs is None, of type NoneType"):
+        experiment.override(training__epochs=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__epoch": 2}, r"no setting 'training.epoch' .* mean 'training.epochs'\?"),
+        ({"epochs": 2}, r"no setting 'epochs'"),
+        ({"training": 2}, r"no setting 'training'"),
+        ({"zzz": 2}, "no setting 'zzz' to change; there are method, images"),
+        ({"name": "mine"}, "no setting 'name'"),
+        ({"sources": {}}, "no setting 'sources'"),
+        ({"training__epochs": 2.5}, "training.epochs is 2.5, of type float; give a int like"),
+        ({"training__epochs": "2"}, "training.epochs is '2', of type str"),
+        ({"training__epochs": True}, "training.epochs is True, of type bool"),
+        ({"settings__extra_projection": 1}, "of type int; give a bool"),
+        ({"training__learning_rate": True}, "of type bool; give a float"),
+        ({"backbone": 18}, "backbone is 18"),
+        ({"training__epochs": 0}, "epochs is 0; give at least 1"),
+        ({"settings__temperature": 0.0}, "temperature is 0.0; give a positive number"),
+        ({"settings__components": 0}, "components 0; give at least 1"),
+        ({"settings__embedding_size": 0}, "embedding_size 0"),
+        ({"settings__confidence": "max"}, "confidence is 'max'"),
+        ({"clusters": 0}, "0 clusters; give at least 1"),
+        ({"method": "swav"}, "method is 'swav'; give 'simclr' or 'mixem'"),
+        ({"protocol__init": "random"}, "init is 'random'"),
+        ({"views__flip": 2.0}, "flip"),
+    ],
+    ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
+)
+def test_impossible_changes(changes, message):
+    with pytest.raises(InputError, match=message) as error:
+        get("digits/mixem").override(**changes)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit/mixem", "there is no experiment 'digit/mixem'; did you mean 'digits/mixem'?"),
+        ("cifar10/simcl", "did you mean 'cifar10/simclr'?"),
+        ("", "see python -m mixem list"),
+    ],
+)
+def test_unknown_experiments(name, message):
+    with pytest.raises(InputError) as error:
+        get(name)
+    assert message in str(error.value)

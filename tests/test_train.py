@@ -1,0 +1,464 @@
+"""The training loop: schedule, determinism, resuming, failures."""
+
+import dataclasses
+import json
+import math
+import time
+import warnings
+
+import pytest
+import torch
+
+from mixem.checkpoint import load_checkpoint
+from mixem.data import Augmentation, ImageSet, load_images
+from mixem.devices import resolve_device, resolve_precision
+from mixem.errors import InputError
+from mixem.meter import Meter
+from mixem.methods import MixEM, SimCLR
+from mixem.methods.base import Step
+from mixem.models import SmallNet
+from mixem.train import READ_EVERY, TrainConfig, seeded, train
+
+VIEWS = Augmentation(size=8, degrees=10, brightness=0.3)
+SHORT = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-3, constant_epochs=1)
+
+
+def make(kind=MixEM, **options):
+    torch.manual_seed(0)
+    return kind(SmallNet(1, width=2, size=8), VIEWS, **options)
+
+
+def digits(count=48):
+    return load_images("digits", split="train+test").subset(slice(count))
+
+
+def fit(method, images, config=SHORT, **options):
+    options = {"device": "cpu", "progress": False} | options
+    return train(method, images, config, **options)
+
+
+def timeless(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, b.state_dict()[name]) for name, x in a.state_dict().items())
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("epochs", "last"), [(100, 0.0245), (200, 0.0062), (600, 0.0007)])
+def test_the_rate_is_constant_and_then_a_cosine_that_never_ends(epochs, last):
+    config = TrainConfig(epochs=epochs, learning_rate=1.0)
+    rates = [config.rate(epoch) for epoch in range(epochs)]
+    assert rates[:10] == [1.0] * 10
+    # Official schedule: epoch 10 + k, counted from 1, has the factor (1 + cos(pi k / epochs)) / 2.
+    for k in range(1, epochs - 9):
+        assert rates[10 + k - 1] == pytest.approx(0.5 * (1 + math.cos(math.pi * k / epochs)))
+    assert rates[-1] == pytest.approx(last, abs=5e-5)
+    assert TrainConfig(epochs=epochs).rate(0) == 1e-4
+
+
+def test_a_run_shorter_than_the_constant_epochs():
+    assert TrainConfig(epochs=3, learning_rate=2.0).rate(2) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("constant_epochs", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("weight_decay", -0.1),
+    ],
+)
+def test_impossible_settings(field, value):
+    with pytest.raises(InputError, match=field.split("_")[-1]):
+        TrainConfig(**{field: value})
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SHORT.epochs = 5  # type: ignore[misc]
+
+
+def test_generators_are_distinct_and_repeatable():
+    keys = [(0, "order", 0), (0, "order", 1), (1, "order", 0), (0, "views", 0)]
+    draws = [torch.rand(4, generator=seeded(*key)).tolist() for key in keys]
+    assert len(set(map(tuple, draws))) == len(keys)
+    assert torch.rand(4, generator=seeded(0, "order", 0)).tolist() == draws[0]
+
+
+@pytest.mark.parametrize("kind", [SimCLR, MixEM])
+def test_training_learns_and_writes_what_it_did(tmp_path, kind):
+    method = make(kind)
+    config = dataclasses.replace(SHORT, epochs=6)
+    training = fit(method, digits(), config, out=tmp_path)
+    assert training.complete
+    assert (training.device, training.precision) == ("cpu", "float32")
+    assert training.seconds > 0
+    assert training.images_per_second == pytest.approx(6 * 48 / training.seconds)
+    assert not method.training
+    assert [row["epoch"] for row in training.history] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in training.history] == [3, 6, 9, 12, 15, 18]
+    assert [row["learning_rate"] for row in training.history] == [
+        config.rate(epoch) for epoch in range(6)
+    ]
+    for row in training.history:
+        assert row["loss"] == pytest.approx(sum(row["terms"].values()))
+    assert training.history[-1]["loss"] < training.history[0]["loss"]
+    assert log(tmp_path) == training.history
+    if kind is MixEM:
+        for row in training.history:
+            assert sum(row["usage"]) == pytest.approx(1, abs=1e-5)
+            assert row["used"] == sum(share > 0 for share in row["usage"])
+            assert 0.1 <= row["confidence"] <= 1
+            assert 0 <= row["usage_entropy"] <= math.log(10) + 1e-9
+
+
+def test_two_epochs_equal_those_written_out():
+    images, method, twin = digits(), make(), make()
+    config = TrainConfig(
+        epochs=2, batch_size=16, learning_rate=1e-2, weight_decay=0.1, constant_epochs=0
+    )
+    history = fit(method, images, config, seed=3).history
+    optimiser = torch.optim.Adam(twin.parameters(), lr=1e-2, weight_decay=0.1)
+    twin.train()
+    for epoch, factor in ((0, 0.5), (1, 0.0)):  # a cosine over two epochs, from its second value
+        optimiser.param_groups[0]["lr"] = 1e-2 * factor
+        order = torch.randperm(48, generator=seeded(3, "order", epoch))
+        means = dict.fromkeys(history[0]["terms"], 0.0)
+        for i in range(3):
+            batch = images.images[order[16 * i : 16 * (i + 1)]]
+            views = twin.draw_views(batch, seeded(3, "views", 3 * epoch + i))
+            terms = twin.step(views).terms
+            optimiser.zero_grad()
+            sum(terms.values()).backward()
+            optimiser.step()
+            means = {name: means[name] + terms[name].item() / 3 for name in means}
+        assert history[epoch]["terms"] == pytest.approx(means, rel=1e-4, abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again, other = make(), make(), make()
+    histories = [
+        timeless(fit(method, digits(), seed=seed).history)
+        for method, seed in ((first, 5), (again, 5), (other, 6))
+    ]
+    assert same_weights(first, again)
+    assert histories[0] == histories[1]
+    assert not same_weights(first, other)
+
+
+def test_global_random_numbers_play_no_part():
+    first, again = make(), make()
+    fit(first, digits())
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    fit(again, digits())
+    assert same_weights(first, again)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_labels_are_not_looked_at():
+    first, again = make(), make()
+    fit(first, digits())
+    fit(again, dataclasses.replace(digits(), labels=None, class_names=()))
+    assert same_weights(first, again)
+
+
+class Seen(SimCLR):
+    """SimCLR that remembers the brightness of each image it drew views of."""
+
+    def draw_views(self, images, generator):
+        self.seen = [*getattr(self, "seen", []), *images.flatten(1)[:, 0].tolist()]
+        return super().draw_views(images, generator)
+
+
+def test_every_epoch_sees_every_image_once_in_its_own_order():
+    pixels = torch.randint(0, 255, (32, 1, 8, 8), dtype=torch.uint8)
+    pixels[:, 0, 0, 0] = torch.arange(32)
+    method = make(Seen)
+    fit(method, ImageSet("numbered", "all", pixels, None, ()))
+    epochs = [method.seen[start : start + 32] for start in (0, 32, 64)]
+    assert len(method.seen) == 96
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(32))
+    assert len({tuple(epoch) for epoch in [*epochs, range(32)]}) == 4
+
+
+def test_an_incomplete_last_batch_is_left_out_and_a_small_set_is_one_batch():
+    config = dataclasses.replace(SHORT, epochs=1)
+    for count, steps in ((48, 3), (47, 2), (5, 1), (2, 1)):
+        assert fit(make(), digits(count), config).history[0]["step"] == steps
+
+
+def test_one_image_is_not_enough():
+    with pytest.raises(InputError, match="digits has 1 image; training needs at least two"):
+        fit(make(), digits(1))
+
+
+@pytest.mark.parametrize("kind", [SimCLR, MixEM])
+def test_a_run_in_many_sittings_ends_as_one_in_one(tmp_path, kind):
+    whole = make(kind)
+    expected = fit(whole, digits(), out=tmp_path / "whole")
+    sittings, complete = 0, False
+    while not complete:
+        method = make(kind)
+        for parameter in method.parameters():
+            parameter.data.mul_(0 if sittings else 1)  # what counts is in the checkpoint
+        training = fit(method, digits(), out=tmp_path / "parts", max_minutes=0)
+        complete = training.complete
+        sittings += 1
+    assert sittings == 3
+    assert same_weights(method, whole)
+    assert timeless(training.history) == timeless(expected.history)
+    assert log(tmp_path / "parts") == training.history
+    assert [sorted(row) for row in log(tmp_path / "parts")] == [
+        sorted(row) for row in log(tmp_path / "whole")
+    ]
+    # The time of all sittings is counted.
+    seconds = [row["seconds"] for row in training.history]
+    assert seconds == sorted(seconds)
+
+
+def test_a_run_stopped_within_an_epoch_ends_as_one_in_one(tmp_path):
+    # More steps an epoch than between two looks at the numbers: checkpoints lie within epochs.
+    images, config = digits(2 * READ_EVERY + 30), TrainConfig(epochs=2, batch_size=2)
+    steps = len(images) // 2
+    assert READ_EVERY < steps < 2 * READ_EVERY
+    whole, places = make(), []
+    expected = fit(whole, images, config)
+    complete = False
+    while not complete:
+        method = make()
+        complete = fit(method, images, config, out=tmp_path, max_minutes=0).complete
+        places.append(load_checkpoint(tmp_path / "checkpoint.pt")["step"])
+    assert places == [READ_EVERY, steps, 2 * READ_EVERY, 2 * steps]
+    assert same_weights(method, whole)
+    assert timeless(log(tmp_path)) == timeless(expected.history)
+
+
+def test_checkpoints_are_written_as_often_as_asked(tmp_path):
+    stamps = []
+
+    class Watch(SimCLR):
+        def draw_views(self, images, generator):
+            file = tmp_path / "often" / "checkpoint.pt"
+            stamps.append(file.stat().st_ino if file.exists() else None)
+            return super().draw_views(images, generator)
+
+    fit(make(Watch), digits(), out=tmp_path / "often", checkpoint_seconds=0)
+    assert stamps[:3] == [None] * 3
+    assert None not in stamps[3:]
+    fit(make(), digits(), out=tmp_path / "seldom", checkpoint_seconds=1000)
+    assert load_checkpoint(tmp_path / "seldom" / "checkpoint.pt")["step"] == 9
+
+
+def test_a_finished_training_given_again_changes_nothing(tmp_path):
+    method, again = make(), make()
+    first = fit(method, digits(), out=tmp_path)
+    second = fit(again, digits(), out=tmp_path)
+    assert second.complete
+    assert same_weights(method, again)
+    assert second.history == first.history
+    assert not again.training
+
+
+def test_nothing_is_written_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit(make(), digits(), max_minutes=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_torn_log_and_the_leftovers_of_a_kill_are_put_right(tmp_path):
+    expected = fit(make(), digits(), out=tmp_path / "whole").history
+    folder = tmp_path / "killed"
+    fit(make(), digits(), out=folder, max_minutes=0)
+    # A kill while the second epoch was being logged, and while a checkpoint was being written.
+    with (folder / "log.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "step": 6, "lea')
+    (folder / ".checkpoint.pt.0123456789abcdef").write_bytes(b"half")
+    fit(make(), digits(), out=folder)
+    assert timeless(log(folder)) == timeless(expected)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "log.jsonl"]
+
+
+class Diverging(SimCLR):
+    """SimCLR with a second term that is NaN from a step on."""
+
+    good_steps = 4
+    steps = 0
+
+    def step(self, views):
+        terms, assignments, bounds = super().step(views)
+        self.steps += 1
+        factor = math.nan if self.steps > self.good_steps else 0.0
+        return Step(terms | {"broken": factor * terms["contrast"]}, assignments, bounds)
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path):
+    method = make(Diverging)
+    with pytest.raises(FloatingPointError, match="the broken term became nan in epoch 2") as error:
+        fit(method, digits(), out=tmp_path, checkpoint_seconds=0)
+    assert str(error.value).isprintable()
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert state["step"] == 3
+    assert all(value.isfinite().all() for value in state["method"].values())
+    assert [row["epoch"] for row in log(tmp_path)] == [1]
+
+
+def test_the_first_term_to_break_is_named_whatever_breaks_after_it():
+    meter = Meter()
+    for contrast, pull in ((1.0, math.nan), (math.inf, math.nan), (math.nan, math.nan)):
+        meter.add(Step({"contrast": torch.tensor(contrast), "pull": torch.tensor(pull)}, None, {}))
+    assert meter.broken() == "pull"
+
+
+def test_a_rate_far_too_high_is_noticed():
+    config = dataclasses.replace(SHORT, epochs=20, learning_rate=1e30)
+    with (
+        warnings.catch_warnings(action="ignore"),  # the embeddings collapse first
+        pytest.raises(FloatingPointError, match="try a lower learning rate"),
+    ):
+        fit(make(), digits(), config)
+
+
+class OneComponent(MixEM):
+    def mixture(self, features):
+        z, p = super().mixture(features)
+        return z, p * 0.0 + torch.eye(p.shape[1])[3]
+
+
+class Alike(SimCLR):
+    def step(self, views):
+        terms, assignments, bounds = super().step(0 * views)
+        return Step(terms, assignments, bounds)
+
+
+def test_a_collapse_is_a_warning():
+    with pytest.warns(UserWarning, match="digits, epoch 2: all images are in one of 10 components"):
+        fit(make(OneComponent), digits())
+    with pytest.warns(UserWarning, match="stays at its bound 3.434: all embeddings are alike"):
+        fit(make(Alike), digits())
+
+
+def test_the_meter_by_hand():
+    meter = Meter()
+    for contrast, p in ((1.0, [[0.8, 0.2], [0.3, 0.7]]), (4.0, [[0.6, 0.4], [0.9, 0.1]])):
+        meter.add(Step({"contrast": torch.tensor(contrast)}, torch.tensor(p), {"contrast": 3.0}))
+    row = meter.read()
+    assert row["loss"] == 2.5
+    assert row["terms"] == {"contrast": 2.5}
+    assert row["usage"] == [0.75, 0.25]
+    assert row["used"] == 2
+    assert row["confidence"] == pytest.approx((0.8 + 0.7 + 0.6 + 0.9) / 4)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert row["usage_entropy"] == pytest.approx(entropy)
+    assert meter.collapsed(row) is None
+    assert meter.broken() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed there is 0, here 1"),
+        ({"config": dataclasses.replace(SHORT, epochs=4)}, "config there is"),
+        ({"images": digits(40)}, "images there is"),
+        ({"precision": "bfloat16"}, "precision there is float32"),
+        ({"method": make(SimCLR)}, "method there is MixEM, here SimCLR"),
+        ({"method": make(components=3)}, "another network"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, changes, message):
+    fit(make(), digits(), out=tmp_path, max_minutes=0)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    arguments = {"method": make(), "images": digits(), "config": SHORT, "seed": 0} | changes
+    with pytest.raises(InputError, match=message) as error:
+        fit(**arguments, out=tmp_path)
+    assert str(error.value).isprintable()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    torch.save({"step": 3}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="version of mixem"):
+        fit(make(), digits(), out=tmp_path)
+
+
+def test_another_number_of_threads_is_a_warning(tmp_path):
+    fit(make(), digits(), out=tmp_path, max_minutes=0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(UserWarning, match=f"began with {threads} threads"):
+            fit(make(), digits(), out=tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_time_is_up_before_the_end(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=100_000)
+    began = time.monotonic()
+    training = fit(make(), digits(), config, out=tmp_path, max_minutes=0.5 / 60)
+    assert not training.complete
+    assert 0.5 <= time.monotonic() - began < 10
+    assert 0 < load_checkpoint(tmp_path / "checkpoint.pt")["step"] < 300_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda:99"}, "no device 'cuda:99' here"),
+        ({"device": "abacus"}, "no device 'abacus' here"),
+        ({"precision": "float8"}, "'float8'; give auto, float32 or bfloat16"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**63}, "from 0 on, below 2"),
+    ],
+)
+def test_impossible_options(options, message):
+    with pytest.raises(InputError, match=message) as error:
+        fit(make(), digits(), **options)
+    assert str(error.value).isprintable()
+
+
+def test_devices_and_precisions_by_name():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_precision("auto", torch.device("cpu")) == "float32"
+    assert resolve_precision("auto", torch.device("cuda")) == "bfloat16"
+    assert resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+
+
+def test_a_folder_that_cannot_be_written_to_is_known_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        fit(make(Diverging, clusters=2), digits(), out=tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("kind", [SimCLR, MixEM])
+def test_bfloat16_trains_on_the_cpu(tmp_path, kind):
+    method, again = make(kind), make(kind)
+    config = dataclasses.replace(SHORT, epochs=6)
+    training = fit(method, digits(), config, precision="bfloat16")
+    assert training.precision == "bfloat16"
+    assert training.history[-1]["loss"] < training.history[0]["loss"]
+    assert {p.dtype for p in method.parameters()} == {torch.float32}
+    fit(again, digits(), config, precision="bfloat16", out=tmp_path, max_minutes=0)
+    fit(again, digits(), config, precision="bfloat16", out=tmp_path)
+    assert same_weights(method, again)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_the_same(tmp_path):
+    here, there = make(), make()
+    expected = fit(here, digits())
+    training = fit(there, digits(), device="cuda", precision="float32", out=tmp_path)
+    assert training.device == "cuda:0"
+    # Other random numbers on the device: alike, not equal.
+    assert training.history[-1]["loss"] == pytest.approx(expected.history[-1]["loss"], abs=0.5)
