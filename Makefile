@@ -25,6 +25,8 @@ export MALLOC_TOP_PAD_ ?= 268435456
 # Results are the same from run to run for one number of threads only. The committed chapters
 # were run with two.
 export OMP_NUM_THREADS ?= 2
+# Trained runs are shared by all chapters.
+export MIXEM_RUNS ?= $(CURDIR)/runs
 # Notebooks run with the kernel of this environment, whatever the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH
