@@ -113,19 +113,20 @@ def run(
         raise InputError("SimCLR has no components; give 'k-means++' as protocol.init")
     method = build(experiment, channels=images.channels, seed=seed)
     starting = method if isinstance(method, MixEM) and experiment.start else None
+    if start and not starting:
+        raise InputError(f"{experiment.name} starts from random weights; leave the start out")
+    folder = Path(out) if out else default_folder(experiment, seed, images)
+    finished = (folder / "record.json").exists()
     origin = None
-    if start:
-        if not starting:
-            raise InputError(f"{experiment.name} starts from random weights; leave the start out")
+    if start and starting and not finished:
         origin = load_run(start)
         starting.start_from(origin.method)
 
-    folder = Path(out) if out else default_folder(experiment, seed, images)
     identity = {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint}
     if start:
         identity["start"] = str(Path(start).resolve())
     _claim(folder, identity)
-    if (folder / "record.json").exists():
+    if finished:
         return load_run(folder)
 
     if starting and not origin:
@@ -197,7 +198,7 @@ def load_run(folder: str | Path) -> Run:
         history = [json.loads(line) for line in lines]
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the run in {folder} is damaged ({error!r}); train it again") from error
     load_weights(folder / "model.safetensors", method)
     return Run(folder, method, experiment, record, history)

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from mixem.experiments import Experiment, get
+from mixem.runs import Run, run
+
 # The tests' networks are so small that more threads would mostly wait for each other.
 torch.set_num_threads(1)
 
@@ -29,3 +32,20 @@ def golden() -> Golden:
         l_i=2 * torch.sin(0.3 + 1.7 * b[:, None] + 2.3 * m[None]),
         l_j=2 * torch.cos(0.9 * b[:, None] + 1.1 * m[None]),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Experiment:
+    """digits/simclr made so small that it is trained and evaluated in a second."""
+    return get("digits/simclr").override(
+        views__size=8, training__epochs=2, training__batch_size=599, protocol__starts=2
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny, tmp_path_factory) -> Run:
+    """A finished run of it, seed 1; not to be changed."""
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    finished = run(tiny, seed=1, out=out, device="cpu", progress=False)
+    assert finished is not None
+    return finished
