@@ -10,23 +10,61 @@ from mixem.plots.clustering import (
     solutions,
     starts_scatter,
 )
+from mixem.plots.contrast import partner_picture, partner_probabilities, temperature_weights
 from mixem.plots.diagrams import iic_diagram, imc_swav_diagram, mixem_diagram
+from mixem.plots.embedding import cosine_histograms, embedding_map, nearest, neighbours, project
 from mixem.plots.images import picture_grid, pictures_by_group
+from mixem.plots.mixture import (
+    coefficient_batches,
+    diversity_curve,
+    mixing,
+    pull_and_push,
+    ranked_images,
+    simplex_losses,
+    starts_spread,
+)
+from mixem.plots.networks import mixem_network, simclr_network
 from mixem.plots.style import Figure
+from mixem.plots.training import contrast_bounds, term_bounds, terms_over_epochs, usage_over_epochs
+from mixem.plots.views import operations_apart, view_draws, view_pairs
 
 __all__ = [
     "Figure",
+    "coefficient_batches",
     "confusion_table",
     "contingency_tables",
+    "contrast_bounds",
+    "cosine_histograms",
     "curves",
+    "diversity_curve",
+    "embedding_map",
     "histograms",
     "iic_diagram",
     "imc_swav_diagram",
     "information_bars",
     "mixem_diagram",
+    "mixem_network",
+    "mixing",
+    "nearest",
+    "neighbours",
+    "operations_apart",
+    "partner_picture",
+    "partner_probabilities",
     "picture_grid",
     "pictures_by_group",
+    "project",
+    "pull_and_push",
+    "ranked_images",
     "score_bars",
+    "simclr_network",
+    "simplex_losses",
     "solutions",
     "starts_scatter",
+    "starts_spread",
+    "temperature_weights",
+    "term_bounds",
+    "terms_over_epochs",
+    "usage_over_epochs",
+    "view_draws",
+    "view_pairs",
 ]

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from mixem.errors import InputError
 from mixem.losses import nt_xent
-from mixem.plots.style import GREY, INK, PALETTE, Figure, new_figure, styled
+from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, new_figure, styled
 
 ARROW: Any = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 3}
 
@@ -57,7 +57,7 @@ def partner_picture(
     colours = [PALETTE[image % len(PALETTE)] for image in range(count)] * 2
     p = partner_probabilities(z1, z2, temperature=temperature).numpy()
 
-    figure, (circle, matrix) = new_figure(1, 2, height=3.1)
+    figure, (circle, matrix) = new_figure(1, 2, height=3.1, width=NARROW)
     angle = np.linspace(0, 2 * np.pi, 200)
     circle.plot(np.cos(angle), np.sin(angle), color="#cccccc", linewidth=1)
     circle.scatter(*place.T, s=36, color=colours, zorder=4)
@@ -100,7 +100,7 @@ def temperature_weights(temperatures: Sequence[float], *, chosen: float | None =
     """
     if not all(t > 0 for t in temperatures):
         raise InputError(f"temperatures are {list(temperatures)}; give positive numbers")
-    figure, axis = new_figure(height=2.8)
+    figure, axis = new_figure(height=2.7, width=NARROW)
     cosine = np.linspace(-1, 1, 201)
     for temperature, colour in zip(temperatures, PALETTE, strict=False):
         axis.plot(

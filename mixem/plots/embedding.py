@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from mixem.errors import InputError
 from mixem.evaluation import normalise_rows
 from mixem.plots.images import MARK, show_image
-from mixem.plots.style import GREY, INK, PALETTE, Figure, class_colours, new_figure, styled
+from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
 
 MOST = 2000  # points of a map
 
@@ -76,7 +76,9 @@ def embedding_map(
     """
     place = np.asarray(points)
     count = len(groupings)
-    figure, axes = new_figure(1, count, height=3.4 if count > 1 else 4.6, squeeze=False)
+    figure, axes = new_figure(
+        1, count, height=3.1 if count > 1 else 4.2, squeeze=False, width=NARROW
+    )
     for position, (axis, (title, grouping)) in enumerate(
         zip(axes[0], groupings.items(), strict=True)
     ):
@@ -142,8 +144,8 @@ def neighbours(
     asked, classes = np.asarray(queries), np.asarray(labels)
     count = next(iter(found.values())).shape[1]
     lines = len(found) * len(asked)
-    height = 0.2 * len(found) + lines * 6.2 / (count + 1)
-    figure, axes = new_figure(lines, count + 1, height=height, squeeze=False)
+    height = 0.25 * len(found) + lines * NARROW / (count + 1)
+    figure, axes = new_figure(lines, count + 1, height=height, squeeze=False, width=NARROW)
     line = iter(axes)
     for title, rows in found.items():
         for position, (query, row) in enumerate(zip(asked, rows, strict=True)):
@@ -182,7 +184,7 @@ def cosine_histograms(
         "another image, same class": cosines[same & ~own],
         "an image of another class": cosines[~same],
     }
-    figure, axes = new_figure(3, 1, height=3.4, sharex=True)
+    figure, axes = new_figure(3, 1, height=3.4, sharex=True, width=NARROW)
     bins = np.linspace(-1, 1, 61)
     colours = (PALETTE[2], PALETTE[1], GREY)
     for axis, (name, values), colour in zip(axes, groups.items(), colours, strict=True):

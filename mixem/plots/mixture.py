@@ -21,6 +21,7 @@ from mixem.plots.images import pictures_by_group
 from mixem.plots.style import (
     GREY,
     INK,
+    NARROW,
     PALETTE,
     SEQUENTIAL,
     Figure,
@@ -53,7 +54,7 @@ def mixing(embeddings: torch.Tensor) -> Figure:
     z = mix(e[:, None].expand(2, len(p), 2), p).numpy()
     length = np.linalg.norm(z, axis=1)
 
-    figure, (plane, curve) = new_figure(1, 2, height=2.9)
+    figure, (plane, curve) = new_figure(1, 2, height=2.9, width=NARROW)
     angle = np.linspace(0, 2 * np.pi, 200)
     plane.plot(np.cos(angle), np.sin(angle), color="#cccccc", linewidth=1)
     for number, (corner, colour) in enumerate(zip(e.numpy(), PALETTE, strict=False)):
@@ -78,7 +79,7 @@ def diversity_curve(shares: Mapping[str, float]) -> Figure:
     """
     mean = torch.linspace(0, 1, 201)
     value = [component_diversity(torch.stack([m, 1 - m])[None]).item() for m in mean]
-    figure, axis = new_figure(height=2.7)
+    figure, axis = new_figure(height=2.7, width=NARROW)
     axis.plot(mean, value, color=PALETTE[0])
     axis.axhline(-np.log(2), color=GREY, linestyle="--", linewidth=1)
     axis.annotate(
@@ -108,7 +109,13 @@ def coefficient_batches(batches: Mapping[str, torch.Tensor]) -> Figure:
         batches: Coefficients ``(B, M)`` by name.
     """
     figure, axes = new_figure(
-        2, len(batches), height=3.6, height_ratios=(1, 2.6), sharey="row", squeeze=False
+        2,
+        len(batches),
+        height=3.6,
+        height_ratios=(1, 2.6),
+        sharey="row",
+        squeeze=False,
+        width=NARROW,
     )
     for (bars, heat), (name, p) in zip(axes.T, batches.items(), strict=True):
         m = p.shape[1]
@@ -139,7 +146,7 @@ def simplex_losses(resolution: int = 120) -> Figure:
     grid = _simplex(resolution)
     few = _simplex(11)
     few = few[(few > 0.03).all(1)]
-    figure, axes = new_figure(1, 2, height=3.6)
+    figure, axes = new_figure(1, 2, height=3.6, width=NARROW)
     for axis, (name, loss) in zip(
         axes,
         {
@@ -199,7 +206,7 @@ def pull_and_push(z: torch.Tensor, p: torch.Tensor, *, step: float = 1.5) -> Fig
     group = p.argmax(1).numpy()
     place = z.detach().numpy()
     means = np.stack([place[group == c].sum(0) / ((group == c).sum() + 1) for c in range(count)])
-    figure, axes = new_figure(1, 2, height=3.3)
+    figure, axes = new_figure(1, 2, height=3.3, width=NARROW)
     for position, (axis, name) in enumerate(zip(axes, ("pull", "push"), strict=True)):
         free = z.detach().clone().requires_grad_()
         term = associative_embedding(free, p)[position]
@@ -266,7 +273,7 @@ def starts_spread(
     Raises:
         InputError: If there is not one accuracy for each result.
     """
-    figure, axis = new_figure(height=0.9 + 0.6 * len(starts))
+    figure, axis = new_figure(height=0.9 + 0.6 * len(starts), width=NARROW)
     rng = np.random.default_rng(0)  # of the heights within a line alone
     for line, (name, results) in enumerate(starts.items()):
         scores = np.asarray(accuracies.get(name, ()))

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from numpy.typing import NDArray
 
 WIDTH = 6.4  # inches: the width of the book's text column
+NARROW = 5.6  # words of a narrower figure are larger on a phone
 DPI = 120
 
 # Okabe-Ito's colours as seaborn keeps them: told apart by colour-blind readers.
@@ -27,12 +28,12 @@ SEQUENTIAL = "viridis"
 PIXELS = "gray_r"  # one-channel images: ink on paper
 
 STYLE: Any = {
-    "font.size": 9.5,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
@@ -70,13 +71,13 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 def new_figure(
     rows: int = 1, columns: int = 1, *, height: float = 3.2, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure, by default as wide as the text, and its axes, as ``matplotlib.figure.Figure.subplots`` gives.
+    """A figure and its axes, as ``matplotlib.figure.Figure.subplots`` gives.
 
     Args:
         rows: Of axes.
         columns: Of axes.
         height: In inches.
-        width: In inches; words of a narrower figure are larger on a phone.
+        width: In inches, by default the text's; words of a narrower figure are larger on a phone.
         **options: Of ``Figure.subplots``, such as ``sharex`` or ``squeeze``.
     """
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")

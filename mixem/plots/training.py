@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from mixem.errors import InputError
-from mixem.experiments import Experiment
-from mixem.plots.style import GREY, PALETTE, Figure, class_colours, new_figure, styled
+from mixem.plots.style import GREY, NARROW, PALETTE, Figure, class_colours, new_figure, styled
+
+if TYPE_CHECKING:  # figures need not load what trains
+    from mixem.experiments import Experiment
 
 NAMED_SHARE = 0.03  # of the images: narrower bands get no number
 
@@ -41,7 +43,7 @@ def contrast_bounds(batch_size: int, temperature: float) -> dict[str, float]:
     return {"best possible": best, "all alike": math.log(2 * batch_size - 1)}
 
 
-def term_bounds(experiment: Experiment, images: int) -> dict[str, dict[str, float]]:
+def term_bounds(experiment: "Experiment", images: int) -> dict[str, dict[str, float]]:
     """The bounds of an experiment's weighted loss terms, by term and in words.
 
     Args:
@@ -86,7 +88,9 @@ def terms_over_epochs(
     curves = {name: [row["terms"][name] for row in history] for name in history[-1]["terms"]}
     curves["learning rate"] = [row["learning_rate"] for row in history]
     rows = -(-len(curves) // 2)
-    figure, axes = new_figure(rows, 2, height=0.3 + 1.8 * rows, sharex=True, squeeze=False)
+    figure, axes = new_figure(
+        rows, 2, height=0.3 + 1.8 * rows, sharex=True, squeeze=False, width=NARROW
+    )
     for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
         axis.set_title(name)
         lines = bounds.get(name, {})
@@ -130,7 +134,9 @@ def usage_over_epochs(history: Sequence[Mapping[str, Any]]) -> Figure:
     epochs = np.array([row["epoch"] for row in history])
     usage = np.array([row["usage"] for row in history])  # (epochs, M)
     count = usage.shape[1]
-    figure, (areas, line) = new_figure(2, 1, height=4.4, sharex=True, height_ratios=(3, 1.2))
+    figure, (areas, line) = new_figure(
+        2, 1, height=4.4, sharex=True, height_ratios=(3, 1.2), width=NARROW
+    )
     areas.stackplot(epochs, usage.T, colors=class_colours(count), edgecolor="white", linewidth=0.5)
     top = usage[-1].cumsum()
     for component, share in enumerate(usage[-1]):

@@ -9,7 +9,7 @@ import torch
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.plots.images import show_image
-from mixem.plots.style import Figure, new_figure, styled
+from mixem.plots.style import NARROW, Figure, new_figure, styled
 
 # The settings of a recipe that belong to one operation, by the operation's name.
 OPERATIONS: dict[str, tuple[str, ...]] = {
@@ -74,7 +74,7 @@ def view_draws(
     if not recipes:
         raise InputError("there is no recipe to draw views with; give at least one")
     figure, axes = new_figure(
-        len(recipes), draws + 1, height=0.15 + 0.72 * len(recipes), squeeze=False
+        len(recipes), draws + 1, height=0.2 + 0.64 * len(recipes), squeeze=False, width=NARROW
     )
     for row, (name, recipe) in zip(axes, recipes.items(), strict=True):
         shown = [recipe.plain(image[None])[0]]
@@ -99,7 +99,9 @@ def view_pairs(images: torch.Tensor, views: Augmentation, *, generator: torch.Ge
     shown = replace(views, mean=(), std=())
     rows = {"image": shown.plain(images)}
     rows |= {f"view {i}": shown(images, generator) for i in (1, 2)}
-    figure, axes = new_figure(3, len(images), height=18 / (len(images) + 0.6), squeeze=False)
+    figure, axes = new_figure(
+        3, len(images), height=15.5 / (len(images) + 0.8), squeeze=False, width=NARROW
+    )
     for line, (name, row) in zip(axes, rows.items(), strict=True):
         for axis, image in zip(line, row, strict=True):
             show_image(axis, image)
