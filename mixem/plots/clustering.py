@@ -83,15 +83,15 @@ def solutions(tables: Mapping[str, ArrayLike], scores: Mapping[str, Mapping[str,
     if list(tables) != list(scores):
         raise InputError(f"tables of {', '.join(tables)} but scores of {', '.join(scores)}")
     figure, axes = new_figure(
-        len(tables), 2, height=0.4 + 1.15 * len(tables), width_ratios=(1.2, 1), squeeze=False
+        len(tables), 2, height=0.2 + 1.35 * len(tables), width_ratios=(1.2, 1), squeeze=False
     )
     for (left, right), (name, table) in zip(axes, tables.items(), strict=True):
         counts = np.asarray(table)
         shares = counts / np.maximum(counts.max(axis=0, keepdims=True), 1)
         left.imshow(shares, cmap=COUNTS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        left.set(xticks=[], yticks=[], title=name)
-        left.set_ylabel(f"{len(counts)} classes")
-        left.set_xlabel(f"{counts.shape[1]} cluster" + ("s" if counts.shape[1] > 1 else ""))
+        many = f"{counts.shape[1]} cluster" + ("s" if counts.shape[1] > 1 else "")
+        left.set(xticks=[], yticks=[], ylabel="class")
+        left.set_title(name if name == many else f"{name}: {many}", loc="left")
         left.spines[:].set(visible=True, linewidth=0.5, color=GREY)
         values = list(scores[name].values())
         places = np.arange(len(values))
@@ -103,7 +103,7 @@ def solutions(tables: Mapping[str, ArrayLike], scores: Mapping[str, Mapping[str,
         right.axvline(0, color=INK, linewidth=0.8)
         right.tick_params(length=0)
         for place, value in zip(places, values, strict=True):
-            right.text(max(value, 0) + 0.03, place, f"{value:.2f}", va="center", fontsize=9)
+            right.text(max(value, 0) + 0.03, place, _short(value), va="center")
     return figure
 
 
@@ -116,7 +116,9 @@ def score_bars(
     reported: Mapping[str, float] | None = None,
     chance: float | None = None,
 ) -> Figure:
-    """A bar for each name: the mean, the single values as dots, the standard deviation as a line.
+    """A bar for each name: the mean in words too, single values as dots, their spread as a line.
+
+    The spread is one standard deviation (n - 1) to either side.
 
     Args:
         scores: One or more values by name, from the top; none draws an empty line "not run".
@@ -136,19 +138,22 @@ def score_bars(
     figure, axis = new_figure(height=0.65 + 0.36 * len(scores) + 0.25 * bool(others))
     everything = [value for values in scores.values() for value in values]
     most = max([*everything, *others.values()], default=1.0)
+    room = 1.25 if any(len(values) > 1 for values in scores.values()) else 1.12  # for the words
     for place, (name, given) in enumerate(scores.items()):
         values = np.asarray(given, dtype=float)
         if not len(values):
             axis.text(0.01 * most, place, "not run", va="center", color=GREY)
             continue
-        mean, n = values.mean(), len(values)
+        mean, n = float(values.mean()), len(values)
+        std = float(values.std(ddof=1)) if n > 1 else 0.0
         colour = colours[place] if colours is not None else PALETTE[0]
         axis.barh(place, mean, height=0.62, color=colour, alpha=0.75)
         if n > 1:
-            axis.errorbar(mean, place, xerr=values.std(ddof=1), color=INK, capsize=3, linewidth=1)
+            axis.errorbar(mean, place, xerr=std, color=INK, capsize=3, linewidth=1)
             axis.scatter(values, place + np.linspace(-0.2, 0.2, n), s=6, color=INK, alpha=0.4)
-        end = max(values.max(), mean + (values.std(ddof=1) if n > 1 else 0), others.get(name, 0))
-        axis.text(end + 0.02 * most, place, f"{mean:.3g}", va="center")
+        end = max(float(values.max()), mean + std, others.get(name, 0.0))
+        words = _short(mean) + (f" ± {_short(std)}" if n > 1 else "")
+        axis.text(end + 0.02 * most, place, words, va="center")
     if others:
         places = [list(scores).index(name) for name in others]
         axis.scatter(
@@ -162,16 +167,16 @@ def score_bars(
         )
         figure.legend(loc="outside lower right")
     axis.set_yticks(range(len(scores)), list(scores))
-    axis.set(xlabel=xlabel, xlim=(0, 1.12 * most), ylim=(len(scores) - 0.5, -0.5))
+    axis.set(xlabel=xlabel, xlim=(0, room * most), ylim=(len(scores) - 0.5, -0.5))
     axis.tick_params(axis="y", length=0)
     if chance is not None:
         axis.axvline(chance, color=GREY, linestyle="--", linewidth=1)
         axis.annotate(
             "chance",
-            (chance, 0.0),
+            (chance, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(3, 3),
-            textcoords="offset points",
+            ha="center",
+            va="bottom",
             color=GREY,
         )
     return figure
@@ -216,6 +221,7 @@ def curves(
                 axis.fill_between(x, mean - std, mean + std, color=colours[name], alpha=0.25, lw=0)
         if log:
             axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
         if mark is not None:
             axis.axvline(mark, color=GREY, linestyle=":", linewidth=1)
         axis.set(xlabel=xlabel, title=title)
@@ -257,7 +263,7 @@ def starts_scatter(
         axis.annotate(
             "kept",
             (excess[best], scores[best]),
-            xytext=(8, -14),
+            xytext=(8, 12),
             textcoords="offset points",
             color=PALETTE[3],
         )
@@ -339,6 +345,12 @@ def histograms(values: Mapping[str, ArrayLike], *, xlabel: str, bins: int = 40) 
     return figure
 
 
+def _short(value: float) -> str:
+    """A fraction with two decimals, a percentage with one, which is left out if it is zero."""
+    short = f"{value:.2f}" if abs(value) <= 1 else f"{round(value, 1):g}"
+    return "0.00" if short == "-0.00" else short
+
+
 def _counts(table: ArrayLike, rows: Sequence[str], columns: Sequence[str]) -> NDArray[Any]:
     counts = np.asarray(table)
     if counts.shape != (len(rows), len(columns)):
@@ -357,7 +369,7 @@ def _draw_counts(
     axis.set_yticks(range(len(rows)), rows)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    size = 9 if len(columns) <= 12 else 6.5
+    size = 12 if len(columns) <= 5 else 10 if len(columns) <= 12 else 7
     for (i, j), count in np.ndenumerate(counts):
         colour = "white" if count > 0.6 * counts.max() else INK if count else "#bbbbbb"
         axis.text(j, i, str(count), ha="center", va="center", color=colour, fontsize=size)
