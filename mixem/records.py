@@ -17,6 +17,10 @@ from mixem.papers import Value, value
 
 NOT_RUN = "not run"
 METRICS = ("accuracy", "nmi", "ari")
+NEEDED = {  # what is read here
+    "experiment", "overrides", "seed", "metrics", "protocols", "protocol", "minutes", "hardware",
+    "start",
+}  # fmt: skip
 
 
 def load_records(
@@ -33,7 +37,7 @@ def load_records(
     records = []
     for file in sorted(folder.rglob("*.json")):
         record = read_json(file)
-        if not isinstance(record, dict) or record.get("format") != 1:
+        if not isinstance(record, dict) or record.get("format") != 1 or NEEDED - set(record):
             raise InputError(f"{file} is not a record; move it out of {folder}")
         records.append(record)
     records.sort(key=lambda record: (record["experiment"], variant(record), record["seed"]))

@@ -1,0 +1,224 @@
+"""Records and the tables made of them."""
+
+import json
+
+import pytest
+
+from mixem.errors import InputError
+from mixem.experiments import EXPERIMENTS
+from mixem.papers import value
+from mixem.records import (
+    PAPER_VALUES,
+    Table,
+    comparison,
+    load_records,
+    paper_value,
+    save_record,
+    summarise,
+    variant,
+)
+
+PROTOCOL = {"layer": "features", "normalise": True, "init": "components"}
+
+
+def record(accuracy, seed=0, *, experiment="digits/mixem", minutes=2.0, start=1.0, **changes):
+    """A record with what the tables read."""
+    metrics = {"accuracy": accuracy, "nmi": accuracy - 0.1, "ari": accuracy - 0.2}
+    rows = [
+        {"kind": "k-means", **PROTOCOL, "scores": metrics},
+        {"kind": "k-means", **PROTOCOL, "normalise": False, "scores": {"accuracy": 0.5}},
+        {"kind": "argmax p", "scores": {"accuracy": 0.25, "nmi": 0.0, "ari": 0.0}},
+    ]
+    return {
+        "format": 1,
+        "experiment": experiment,
+        "overrides": {},
+        "seed": seed,
+        "metrics": metrics,
+        "protocol": PROTOCOL,
+        "protocols": rows,
+        "minutes": minutes,
+        "hardware": "a CPU",
+        "start": start and {"experiment": "digits/simclr", "minutes": start},
+    } | changes
+
+
+def unlabelled(**changes):
+    return record(0.5, **changes) | {"metrics": None}
+
+
+def test_mean_and_spread_by_hand():
+    summary = summarise([record(0.90, 0), record(0.94, 1), record(0.98, 2, minutes=5.0)])
+    assert summary.mean == pytest.approx(0.94)
+    assert summary.std == pytest.approx(0.04)  # with n - 1; with n it would be 0.0327
+    assert (summary.n, summary.values) == (3, (0.90, 0.94, 0.98))
+    assert summary.minutes == pytest.approx(4.0)  # 2 + 1, 2 + 1 and 5 + 1
+    assert summary.hardware == "a CPU"
+    assert summary.percent() == "94.0 ± 4.0"
+    assert summarise([record(0.9), record(0.94)], "ari").mean == pytest.approx(0.72)
+
+
+def test_one_seed_has_no_spread():
+    summary = summarise([record(0.9412, start=None)])
+    assert (summary.std, summary.n, summary.minutes) == (None, 1, 2.0)
+    assert summary.percent() == "94.1"
+
+
+def test_no_records_no_number():
+    assert summarise([]) is None
+    assert summarise([unlabelled()]) is None
+    assert summarise([record(0.9), unlabelled(seed=1)]).n == 1
+
+
+def test_every_machine_is_named_once():
+    machines = [record(0.9, seed, hardware=name) for seed, name in enumerate("baab")]
+    assert summarise(machines).hardware == "a; b"
+
+
+def test_another_protocol():
+    records = [record(0.9, 0), record(0.94, 1)]
+    assert summarise(records, normalise=False).mean == 0.5
+    assert summarise(records, kind="argmax p").mean == 0.25
+    assert summarise(records, normalise=True).mean == pytest.approx(0.92)
+    with pytest.raises(InputError, match="digits/mixem: no protocol with"):
+        summarise(records, layer="pixels")
+
+
+def test_what_cannot_be_summarised():
+    with pytest.raises(InputError, match="no metric 'f1'; give accuracy, nmi, ari"):
+        summarise([record(0.9)], "f1")
+    with pytest.raises(InputError, match="several experiments"):
+        summarise([record(0.9), record(0.9, experiment="digits/simclr")])
+    with pytest.raises(InputError, match="several experiments"):
+        summarise([record(0.9), record(0.9, overrides={"training.epochs": 2})])
+
+
+def test_variants_are_named_by_what_was_changed():
+    assert variant(record(0.9)) == ""
+    changed = record(0.9, overrides={"training.epochs": 2, "settings.pull_weight": 0.0})
+    assert variant(changed) == "epochs=2, pull_weight=0.0"
+
+
+def test_records_are_saved_by_experiment_variant_and_seed(tmp_path):
+    plain, again = record(0.9, 3), record(0.8, 3)
+    changed = record(0.7, 3, overrides={"training.epochs": 2, "images": "folder:a b/../c"})
+    places = [save_record(r, tmp_path) for r in (plain, changed)]
+    assert places[0] == tmp_path / "digits-mixem" / "seed-3.json"
+    assert (
+        places[1] == tmp_path / "digits-mixem" / "epochs=2-images=folder-a-b-..-c" / "seed-3.json"
+    )
+    assert load_records(tmp_path) == [plain, changed]
+    save_record(again, tmp_path)
+    assert load_records(tmp_path) == [again, changed]
+
+
+def test_records_are_loaded_by_experiment_and_seed(tmp_path):
+    given = [
+        record(0.5, seed, experiment=name)
+        for name in ("digits/simclr", "digits/mixem")
+        for seed in (10, 9, 1)
+    ]
+    for item in given:
+        save_record(item, tmp_path)
+    found = load_records(tmp_path)
+    assert [(r["experiment"], r["seed"]) for r in found] == [
+        ("digits/mixem", 1),
+        ("digits/mixem", 9),
+        ("digits/mixem", 10),
+        ("digits/simclr", 1),
+        ("digits/simclr", 9),
+        ("digits/simclr", 10),
+    ]
+    assert [r["seed"] for r in load_records(tmp_path, "digits/simclr")] == [1, 9, 10]
+    assert load_records(tmp_path, "stl10/mixem") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot read"),
+        ("[]", "is not a record"),
+        ("{}", "is not a record"),
+        ('{"format": 2}', "is not a record"),
+        ('{"format": 1, "experiment": "digits/mixem"}', "is not a record"),
+    ],
+)
+def test_a_file_that_is_no_record_is_named(tmp_path, content, message):
+    save_record(record(0.9), tmp_path)
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        load_records(tmp_path)
+    assert "other.json" in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="there is no folder"):
+        load_records(tmp_path / "missing")
+    assert load_records(tmp_path) == []
+
+
+def test_the_papers_numbers():
+    found = {name: paper_value(name) for name in EXPERIMENTS}
+    assert {name: v.mean for name, v in found.items() if v} == {
+        "stl10/simclr": 70.0,
+        "stl10/mixem": 78.0,
+        "cifar10/mixem": 82.0,
+        "cifar100-20/mixem": 44.0,
+    }
+    assert all(v.source for v in found.values() if v)
+    assert set(PAPER_VALUES) <= set(EXPERIMENTS)
+    # The abstract has accuracies only.
+    assert paper_value("stl10/mixem", "nmi") is None
+
+
+def test_papers_numbers_beside_ours():
+    records = [
+        record(0.761, 0, experiment="stl10/mixem", minutes=30, start=60),
+        record(0.781, 1, experiment="stl10/mixem", minutes=32, start=60),
+        record(0.1, 2, experiment="stl10/mixem", overrides={"training.epochs": 1}),
+        record(0.95, 0),
+    ]
+    table = comparison(["digits/mixem", "stl10/simclr", "stl10/mixem"], records)
+    assert table.columns == ("experiment", "paper", "ours", "n", "minutes a seed", "hardware")
+    assert table.rows == (
+        ("digits/mixem", "–", "95.0", "1", "3.0", "a CPU"),
+        ("stl10/simclr", "70", "not run", "–", "–", "–"),
+        ("stl10/mixem", "78", "77.1 ± 1.4", "2", "91.0", "a CPU"),
+    )
+    assert comparison(["stl10/mixem"], records, "nmi").rows[0][1:3] == ("–", "67.1 ± 1.4")
+
+
+def test_without_records_nothing_was_run():
+    table = comparison(list(EXPERIMENTS), [])
+    assert [row[0] for row in table.rows] == list(EXPERIMENTS)
+    assert {row[2] for row in table.rows} == {"not run"}
+    assert table.rows[3][1] == f"{value('mixem', 'mixem', 'stl10/accuracy').mean:g}"
+
+
+def test_a_table_shows_itself():
+    table = Table(("a", "b"), (("1.50", "x"), ("007", "–")))
+    assert str(table).splitlines() == ["a     b", "----  ---", "1.50  x", "007   –"]
+    lines = table.markdown().splitlines()
+    assert [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:])
+    ] == [
+        ["a", "b"],
+        ["1.50", "x"],
+        ["007", "–"],
+    ]
+    assert set(lines[1]) <= set("|-: ")
+    assert table._repr_markdown_() == table.markdown()
+
+
+def test_the_record_of_a_run_is_one(tiny_run, tmp_path):
+    file = save_record(tiny_run.record, tmp_path)
+    assert json.loads(file.read_text()) == tiny_run.record
+    (found,) = load_records(tmp_path)
+    summary = summarise([found])
+    assert summary.mean == tiny_run.record["metrics"]["accuracy"]
+    for layer in ("features", "embeddings"):
+        for normalise in (True, False):
+            assert summarise([found], layer=layer, normalise=normalise).n == 1
+    # The main protocol is the first of them.
+    assert summarise([found], "nmi", normalise=True).mean == tiny_run.record["metrics"]["nmi"]
