@@ -25,6 +25,8 @@ export MALLOC_TOP_PAD_ ?= 268435456
 # Results are the same from run to run for one number of threads only. The committed chapters
 # were run with two.
 export OMP_NUM_THREADS ?= 2
+# Threads that wait give their core away, so that other processes do not slow every step.
+export OMP_WAIT_POLICY ?= passive
 # Trained runs are shared by all chapters.
 export MIXEM_RUNS ?= $(CURDIR)/runs
 # Notebooks run with the kernel of this environment, whatever the user has installed.
