@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixem.errors import InputError
 from mixem.evaluation import KMeansResult
-from mixem.plots.style import GREY, INK, PALETTE, Figure, class_colours, new_figure, styled
+from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
 
 COUNTS = "Blues"
 MATCH = PALETTE[1]
@@ -34,7 +34,7 @@ def contingency_tables(
     Raises:
         InputError: If names and shapes do not fit.
     """
-    figure, axes = new_figure(1, len(tables), height=2.7, squeeze=False)
+    figure, axes = new_figure(1, len(tables), height=2.7, squeeze=False, width=NARROW)
     for axis, (title, table), names in zip(axes[0], tables.items(), clusters, strict=True):
         _draw_counts(axis, _counts(table, classes, names), classes, names)
         axis.set(title=title, xlabel="cluster")
@@ -83,7 +83,12 @@ def solutions(tables: Mapping[str, ArrayLike], scores: Mapping[str, Mapping[str,
     if list(tables) != list(scores):
         raise InputError(f"tables of {', '.join(tables)} but scores of {', '.join(scores)}")
     figure, axes = new_figure(
-        len(tables), 2, height=0.2 + 1.35 * len(tables), width_ratios=(1.2, 1), squeeze=False
+        len(tables),
+        2,
+        height=0.2 + 1.35 * len(tables),
+        width_ratios=(1.2, 1),
+        squeeze=False,
+        width=NARROW,
     )
     for (left, right), (name, table) in zip(axes, tables.items(), strict=True):
         counts = np.asarray(table)
@@ -135,10 +140,10 @@ def score_bars(
     others = reported or {}
     if unknown := sorted(set(others) - set(scores)):
         raise InputError(f"reported numbers of {', '.join(unknown)}, which are no names of bars")
-    figure, axis = new_figure(height=0.65 + 0.36 * len(scores) + 0.25 * bool(others))
+    figure, axis = new_figure(height=0.65 + 0.36 * len(scores) + 0.25 * bool(others), width=NARROW)
     everything = [value for values in scores.values() for value in values]
     most = max([*everything, *others.values()], default=1.0)
-    room = 1.25 if any(len(values) > 1 for values in scores.values()) else 1.12  # for the words
+    room = 1.3 if any(len(values) > 1 for values in scores.values()) else 1.12  # for the words
     for place, (name, given) in enumerate(scores.items()):
         values = np.asarray(given, dtype=float)
         if not len(values):
@@ -152,7 +157,8 @@ def score_bars(
             axis.errorbar(mean, place, xerr=std, color=INK, capsize=3, linewidth=1)
             axis.scatter(values, place + np.linspace(-0.2, 0.2, n), s=6, color=INK, alpha=0.4)
         end = max(float(values.max()), mean + std, others.get(name, 0.0))
-        words = _short(mean) + (f" ± {_short(std)}" if n > 1 else "")
+        digits = 2 if mean <= 1 else 1
+        words = f"{mean:.{digits}f} ± {std:.{digits}f}" if n > 1 else _short(mean)
         axis.text(end + 0.02 * most, place, words, va="center")
     if others:
         places = [list(scores).index(name) for name in others]
@@ -206,7 +212,7 @@ def curves(
     Raises:
         InputError: If a curve has not one value, or row of values, for each place.
     """
-    figure, axes = new_figure(1, len(panels), height=3.0, sharey=True, squeeze=False)
+    figure, axes = new_figure(1, len(panels), height=3.0, sharey=True, squeeze=False, width=NARROW)
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     colours = dict(zip(names, class_colours(len(names)), strict=True))
     for axis, (title, panel) in zip(axes[0], panels.items(), strict=True):
@@ -250,7 +256,7 @@ def starts_scatter(
     Raises:
         InputError: If there is not one accuracy for each result.
     """
-    figure, axes = new_figure(1, len(starts), height=3.0, sharey=True, squeeze=False)
+    figure, axes = new_figure(1, len(starts), height=3.0, sharey=True, squeeze=False, width=NARROW)
     for axis, (title, results) in zip(axes[0], starts.items(), strict=True):
         scores = accuracies.get(title, ())
         if len(scores) != len(results):
@@ -284,7 +290,9 @@ def information_bars(
     Raises:
         InputError: If an information exceeds an entropy.
     """
-    figure, axes = new_figure(len(examples), 1, height=1.25 * len(examples), squeeze=False)
+    figure, axes = new_figure(
+        len(examples), 1, height=1.25 * len(examples), squeeze=False, width=NARROW
+    )
     widest = max(h_y + h_c - shared for h_y, h_c, shared in examples.values())
     for axis, (title, (h_y, h_c, shared)) in zip(axes.flat, examples.items(), strict=True):
         if shared > min(h_y, h_c) + 1e-9:
@@ -335,7 +343,7 @@ def histograms(values: Mapping[str, ArrayLike], *, xlabel: str, bins: int = 40) 
             raise InputError(f"{name}: there are no values to draw; give at least one")
     everything = np.concatenate(list(arrays.values()))
     edges = np.linspace(everything.min(), everything.max(), bins + 1)
-    figure, axis = new_figure(height=2.8)
+    figure, axis = new_figure(height=2.8, width=NARROW)
     for colour, (name, array) in zip(PALETTE, arrays.items(), strict=False):
         axis.hist(array, edges, density=True, color=colour, alpha=0.45, label=name)
         axis.axvline(array.mean(), color=colour, linewidth=1.6)

@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from mixem.errors import InputError
-from mixem.plots.style import PALETTE, PIXELS, WIDTH, Figure, new_figure, picture, styled
+from mixem.plots.style import NARROW, PALETTE, PIXELS, Figure, new_figure, picture, styled
 
 CAPTION = 0.17  # inches
 FRAME = "#bbbbbb"
@@ -35,8 +35,8 @@ def picture_grid(
     if captions is not None and len(captions) != len(images):
         raise InputError(f"{len(images)} images but {len(captions)} captions; give one an image")
     rows = -(-len(images) // columns)
-    side = WIDTH / columns + (CAPTION if captions is not None else 0)
-    figure, axes = new_figure(rows, columns, height=rows * side, squeeze=False)
+    side = NARROW / columns + (CAPTION if captions is not None else 0)
+    figure, axes = new_figure(rows, columns, height=rows * side, squeeze=False, width=NARROW)
     for axis in axes.flat[len(images) :]:
         axis.set_visible(False)
     for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
@@ -74,8 +74,8 @@ def pictures_by_group(
         raise InputError(f"{len(images)} images, {len(rows)} groups and {len(frames)} marks")
     if len(rows) and rows.max() >= len(names):
         raise InputError(f"groups contain {rows.max()} but there are only {len(names)} names")
-    height = len(names) * WIDTH / (columns + 1)
-    figure, axes = new_figure(len(names), columns, height=height, squeeze=False)
+    height = len(names) * NARROW / (columns + 1)
+    figure, axes = new_figure(len(names), columns, height=height, squeeze=False, width=NARROW)
     for group, (line, name) in enumerate(zip(axes, names, strict=True)):
         members = np.flatnonzero(rows == group)[:columns]
         for axis, i in zip(line, members, strict=False):

@@ -74,7 +74,7 @@ def test_score_bars_draw_mean_dots_spread_and_missing_runs() -> None:
     )
     (axis,) = figure.axes
     assert [bar.get_width() for bar in axis.patches] == [75, 50]
-    assert words(axis) == ["75 ± 7.1", "50", "not run", "chance"]
+    assert words(axis) == ["75.0 ± 7.1", "50", "not run", "chance"]
     dots, diamonds = axis.collections[-2:]
     assert dots.get_offsets()[:, 0].tolist() == [70, 80]
     assert diamonds.get_offsets().tolist() == [[82, 2]]
