@@ -156,7 +156,7 @@ def neighbours(
                     axis.spines[:].set(linewidth=2.5, color=MARK)
             if position == 0:
                 shown[0].set_title("query", loc="left")
-                words = shown[1].text(0, 1.08, title, transform=shown[1].transAxes)
+                words = shown[1].text(0, 1.12, title, transform=shown[1].transAxes)
                 words.set_in_layout(False)  # or it would widen its column
     return figure
 
@@ -184,13 +184,13 @@ def cosine_histograms(
         "another image, same class": cosines[same & ~own],
         "an image of another class": cosines[~same],
     }
-    figure, axes = new_figure(3, 1, height=3.4, sharex=True, width=NARROW)
+    figure, axes = new_figure(3, 1, height=3.7, sharex=True, width=NARROW)
     bins = np.linspace(-1, 1, 61)
     colours = (PALETTE[2], PALETTE[1], GREY)
     for axis, (name, values), colour in zip(axes, groups.items(), colours, strict=True):
         axis.hist(values, bins, color=colour)
         axis.axvline(values.mean(), color=INK, linestyle="--", linewidth=1)
-        axis.text(0.01, 0.75, name, transform=axis.transAxes)
+        axis.set_title(name, loc="left")
         axis.set(xlim=(-1, 1), yticks=[])
         axis.spines["left"].set_visible(False)
     axes[-1].set_xlabel("cosine to a view (dashed: the mean)")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from mixem.errors import InputError
@@ -173,7 +174,8 @@ def simplex_losses(resolution: int = 120) -> Figure:
         axis.set(aspect="equal", xticks=[], yticks=[], xlim=(-0.15, 1.15), ylim=(-0.12, 1.02))
         axis.spines[:].set_visible(False)
         axis.set_title(name, pad=10)
-        figure.colorbar(shade, ax=axis, orientation="horizontal", shrink=0.8, aspect=25)
+        bar = figure.colorbar(shade, ax=axis, orientation="horizontal", shrink=0.8, aspect=25)
+        bar.ax.xaxis.set_major_locator(MaxNLocator(4))
     return figure
 
 
@@ -301,7 +303,7 @@ def starts_spread(
                 marker="D",
                 color=PALETTE[1],
                 edgecolors=INK,
-                label="started from the components",
+                label="from the components",
             )
     axis.set_yticks(range(len(starts)), list(starts))
     axis.set(xlabel="accuracy", ylim=(len(starts) - 0.5, -0.5))

@@ -81,7 +81,7 @@ def mixem_network(components: int) -> Figure:
     _box(axis, 5.75, 1.6, "p", VALUE, width=0.7)
     axis.text(4.5, 0.85, "softmax", ha="center", va="center", color=GREY)
     _arrow(axis, (6.0, 1.95), (6.95, 4.2))
-    _box(axis, 7.15, 4.6, "$\\sum_m p_m e_m$", NETWORK, width=1.2)
+    _box(axis, 7.15, 4.6, "$\\Sigma\\,p_m e_m$", NETWORK, width=1.2)
     _arrow(axis, (7.75, 4.6), (7.98, 4.6))
     _box(axis, 8.23, 4.6, "z", VALUE, width=0.5)
     _box(axis, 9.35, 5.9, "NT-Xent", LOSS, width=1.25)
