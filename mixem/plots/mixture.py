@@ -61,12 +61,12 @@ def mixing(embeddings: torch.Tensor) -> Figure:
     for number, (corner, colour) in enumerate(zip(e.numpy(), PALETTE, strict=False)):
         plane.quiver(0, 0, *corner, color=colour, width=0.013, scale=1, **ARROW)
         plane.annotate(f"$e_{number + 1}$", 1.15 * corner, ha="center", va="center", color=colour)
-    plane.scatter(*z.T, c=first, cmap=SEQUENTIAL, s=16, zorder=4)
+    plane.scatter(*z.T, c=first.numpy(), cmap=SEQUENTIAL, s=16, zorder=4)
     plane.set(aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[])
     plane.spines[:].set_visible(False)
     plane.set_title("mixed embedding z")
-    curve.plot(first, length, color="#cccccc", zorder=1)
-    curve.scatter(first, length, c=first, cmap=SEQUENTIAL, s=16)
+    curve.plot(first.numpy(), length, color="#cccccc", zorder=1)
+    curve.scatter(first.numpy(), length, c=first.numpy(), cmap=SEQUENTIAL, s=16)
     curve.set(xlabel="coefficient $p_1$", title="length of z", ylim=(0, 1.08))
     return figure
 
@@ -81,7 +81,7 @@ def diversity_curve(shares: Mapping[str, float]) -> Figure:
     mean = torch.linspace(0, 1, 201)
     value = [component_diversity(torch.stack([m, 1 - m])[None]).item() for m in mean]
     figure, axis = new_figure(height=2.7, width=NARROW)
-    axis.plot(mean, value, color=PALETTE[0])
+    axis.plot(mean.numpy(), value, color=PALETTE[0])
     axis.axhline(-np.log(2), color=GREY, linestyle="--", linewidth=1)
     axis.annotate(
         "−ln 2", (0.02, -np.log(2)), xytext=(0, 3), textcoords="offset points", color=GREY
@@ -120,9 +120,9 @@ def coefficient_batches(batches: Mapping[str, torch.Tensor]) -> Figure:
     )
     for (bars, heat), (name, p) in zip(axes.T, batches.items(), strict=True):
         m = p.shape[1]
-        bars.bar(range(m), p.mean(0), color=class_colours(m))
+        bars.bar(range(m), p.mean(0).numpy(), color=class_colours(m))
         bars.set(title=name, xticks=[], ylim=(0, 1))
-        heat.imshow(p, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        heat.imshow(p.numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
         losses = (component_diversity(p), instance_confidence(p), instance_entropy(p))
         # Adding 0 turns -0.00 into 0.00.
         words = (f"{round(loss.item(), 2) + 0:.2f}".replace("-", "−") for loss in losses)
