@@ -18,6 +18,8 @@ from torch import nn
 
 from mixem.errors import InputError
 
+UNFINISHED = ".unfinished"  # ending of a file that is being written
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
@@ -28,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         InputError: If the folder cannot be written to or the disk is full; the old file stays.
     """
     # Not tempfile's: its files are for the owner's eyes only, whatever the umask says.
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -11,12 +11,11 @@ import platform
 import time
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import sklearn
 import torch
-import torchvision
 
 from mixem.checkpoint import load_weights, read_json, save_weights, write_json
 from mixem.data import Augmentation, ImageSet, load_images
@@ -337,8 +336,8 @@ def _record(
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "scikit-learn": sklearn.__version__,
+            "torchvision": version("torchvision"),
+            "scikit-learn": version("scikit-learn"),
         },
         "source": source_fingerprint(),
     }

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from mixem.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from mixem.checkpoint import UNFINISHED, load_checkpoint, save_checkpoint, write_atomically
 from mixem.data import ImageSet
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
@@ -187,7 +187,7 @@ def train(
     began = saved = time.monotonic()
     if out:
         _write_log(out, history)
-        for leftover in out.glob(".checkpoint.pt.*"):  # of a process killed while it wrote one
+        for leftover in out.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
             leftover.unlink(missing_ok=True)
     bar = tqdm(
         total=total * batch_size,

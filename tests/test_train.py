@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 
-from mixem.checkpoint import load_checkpoint
+from mixem.checkpoint import UNFINISHED, load_checkpoint
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
@@ -282,7 +282,7 @@ def test_a_torn_log_and_the_leftovers_of_a_kill_are_put_right(tmp_path):
     # A kill while the second epoch was being logged, and while a checkpoint was being written.
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"epoch": 2, "step": 6, "lea')
-    (folder / ".checkpoint.pt.0123456789abcdef").write_bytes(b"half")
+    (folder / f".checkpoint.pt.0123456789abcdef{UNFINISHED}").write_bytes(b"half")
     fit(make(), digits(), out=folder)
     assert timeless(log(folder)) == timeless(expected)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "log.jsonl"]

@@ -5,7 +5,6 @@ import itertools
 from collections.abc import Callable
 
 import torch
-import torchvision
 from torch import nn
 
 from mixem.errors import InputError
@@ -67,6 +66,8 @@ def resnet18(in_channels: int = 3, *, stem: str = "imagenet") -> nn.Module:
     """
     if stem not in ("imagenet", "cifar"):
         raise InputError(f"stem is {stem!r}; give 'imagenet' or 'cifar'")
+    import torchvision  # here, for it takes over a second to import
+
     net = torchvision.models.resnet18()
     if stem == "cifar":
         net.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
