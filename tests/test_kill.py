@@ -11,15 +11,15 @@ import pytest
 
 from mixem.checkpoint import UNFINISHED, load_checkpoint
 
-EPOCHS = 4
-STEPS = 1797 // 16  # an epoch; more than 50, so that there are checkpoints within epochs
+EPOCHS, BATCH = 3, 32
+STEPS = 1797 // BATCH  # an epoch; more than 50, so that there are checkpoints within epochs
 
 
 def arguments(out, start):
     return [
         "train", "digits/mixem", "--seed=1", f"--out={out}", f"--start={start}", "--device=cpu",
-        "--checkpoint-seconds=0", "--quiet", "--set=views.size=8", "--set=training.batch_size=16",
-        f"--set=training.epochs={EPOCHS}", "--set=protocol.starts=2",
+        "--checkpoint-seconds=0", "--quiet", "--set=views.size=8", "--set=protocol.starts=2",
+        f"--set=training.batch_size={BATCH}", f"--set=training.epochs={EPOCHS}",
     ]  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def test_a_run_killed_again_and_again_ends_as_one_left_in_peace(tiny_run, tmp_pa
             if log.exists() and log.stat().st_mtime_ns > began and has_come(killed, before):
                 process.send_signal(signal.SIGKILL)
                 break
+            time.sleep(0.0005)
         output, _ = process.communicate()
         assert process.returncode == -signal.SIGKILL, f"{moment}: {output}"
         assert not (killed / "record.json").exists(), moment
