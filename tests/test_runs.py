@@ -509,7 +509,6 @@ def test_the_time_limit_holds_for_start_and_run_together(tmp_path, tiny, monkeyp
 
 def test_long_histories_are_thinned_and_keep_the_last_epoch(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(runs, "HISTORY_POINTS", 3)
-    finished = run(tiny.override(training__epochs=7), out=tmp_path / "run", **CPU)
-    epochs = [row["epoch"] for row in finished.record["history"]]
-    assert epochs == [1, 4, 7]
-    assert [row["epoch"] for row in finished.history] == [1, 2, 3, 4, 5, 6, 7]
+    finished = run(tiny.override(training__epochs=8), out=tmp_path / "run", **CPU)
+    assert [row["epoch"] for row in finished.record["history"]] == [2, 5, 8]
+    assert [row["epoch"] for row in finished.history] == [1, 2, 3, 4, 5, 6, 7, 8]

@@ -108,7 +108,7 @@ def test_a_zero_row_has_cosine_0_and_finite_gradients():
     wide[0, :, :4], wide[1, :, :4], wide[0, 1, 4] = z1.detach(), z2, 1
     assert loss.item() == pytest.approx(nt_xent(*wide).item(), rel=1e-6)
     (gradient,) = torch.autograd.grad(loss, z1)
-    assert gradient.isfinite().all()
+    assert 1 < gradient[1].norm() < 1e8  # steep, as the official 1e-8 makes it, and finite
     everything = torch.zeros(3, 4, requires_grad=True)
     loss = nt_xent(everything, everything)
     assert loss.item() == pytest.approx(math.log(5), rel=1e-6)
