@@ -57,7 +57,7 @@ def partner_picture(
     colours = [PALETTE[image % len(PALETTE)] for image in range(count)] * 2
     p = partner_probabilities(z1, z2, temperature=temperature).numpy()
 
-    figure, (circle, matrix) = new_figure(1, 2, height=3.1, width=NARROW)
+    figure, (circle, matrix) = new_figure(1, 2, height=3.3, width=NARROW)
     angle = np.linspace(0, 2 * np.pi, 200)
     circle.plot(np.cos(angle), np.sin(angle), color="#cccccc", linewidth=1)
     circle.scatter(*place.T, s=36, color=colours, zorder=4)
