@@ -283,6 +283,7 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
         return
     found = read_json(file)
     if found != config:
+        found = found if isinstance(found, dict) else {}
         different = [key for key in {**config, **found} if found.get(key) != config.get(key)]
         raise InputError(
             f"{folder} holds another run (other {' and '.join(different)}); "

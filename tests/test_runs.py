@@ -277,6 +277,15 @@ def test_mistakes_are_found_before_anything_is_written(tmp_path, tiny, changes, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path, tiny):
+    for content in ("[1, 2]", '{"model_type": "bert"}'):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(InputError, match="holds another run") as error:
+            run(tiny, out=tmp_path, **CPU)
+        assert str(error.value).isprintable()
+        assert names(tmp_path) == ["config.json"]
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_impossible_seeds(tmp_path, tiny, seed):
     with pytest.raises(InputError, match=f"seed is {seed}"):

@@ -416,6 +416,7 @@ def test_time_is_up_before_the_end(tmp_path):
     [
         ({"device": "cuda:99"}, "no device 'cuda:99' here"),
         ({"device": "abacus"}, "no device 'abacus' here"),
+        ({"device": "hpu"}, "no device 'hpu' here"),
         ({"precision": "float8"}, "'float8'; give auto, float32 or bfloat16"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63}, "from 0 on, below 2"),
