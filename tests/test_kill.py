@@ -41,7 +41,7 @@ def is_writing(folder):
 # When to kill: whether the moment has come, from the folder and the steps done before the start.
 MOMENTS = {
     "while a checkpoint within an epoch is written": lambda folder, before: is_writing(folder),
-    "after an epoch was logged": lambda folder, before: len(lines(folder)) > before // STEPS + 1,
+    "after an epoch was logged": lambda folder, before: len(lines(folder)) > before // STEPS,
     "after the last epoch": lambda folder, before: len(lines(folder)) == EPOCHS,
 }
 
