@@ -77,7 +77,7 @@ def evaluate(
 
     main = assign(results[protocol], protocol)
     kept = results[replace(protocol, layer="features", normalise=True)]
-    method.keep_centres(torch.from_numpy(kept.centres), kept.variance)
+    method.keep_centres(torch.from_numpy(kept.centres).float(), kept.variance)
     return {
         "metrics": score(main),
         "usage": cluster_usage(main, clusters)._asdict(),

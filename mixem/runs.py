@@ -146,7 +146,6 @@ def run(
     if not training.complete:
         return None
 
-    method.to("cpu")
     scores = evaluate(
         method,
         test,
@@ -154,7 +153,7 @@ def run(
         protocol=experiment.protocol,
         fit_images=None if fit.fingerprint == test.fingerprint else fit,
     )
-    save_weights(folder / "model.safetensors", method)
+    save_weights(folder / "model.safetensors", method.to("cpu"))
     record = _record(experiment, seed, images, test, training, origin, scores)
     write_json(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from mixem.checkpoint import UNFINISHED, load_checkpoint, save_checkpoint, write_atomically
 from mixem.data import ImageSet

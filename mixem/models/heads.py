@@ -65,4 +65,5 @@ def mix(embeddings: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
     The sum is not normalised again: an image with undecided coefficients has a short z.
     """
-    return torch.einsum("mbd,bm->bd", embeddings, p)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return torch.einsum("mbd,bm->bd", embeddings, p)
