@@ -174,6 +174,8 @@ def score_bars(
         figure.legend(loc="outside lower right")
     axis.set_yticks(range(len(scores)), list(scores))
     axis.set(xlabel=xlabel, xlim=(0, room * most), ylim=(len(scores) - 0.5, -0.5))
+    # The room beyond the bars is for their words, and no score lies there.
+    axis.set_xticks([tick for tick in axis.get_xticks() if tick <= 1.05 * most])
     axis.tick_params(axis="y", length=0)
     if chance is not None:
         axis.axvline(chance, color=GREY, linestyle="--", linewidth=1)
