@@ -25,8 +25,9 @@ export MALLOC_TOP_PAD_ ?= 268435456
 # Results are the same from run to run for one number of threads only. The committed chapters
 # were run with two.
 export OMP_NUM_THREADS ?= 2
-# Threads that wait give their core away, so that other processes do not slow every step.
-export OMP_WAIT_POLICY ?= passive
+# Threads wait busily for a moment only: by default they hold their core for milliseconds, and on
+# a machine that does other work every step then takes many times as long.
+export GOMP_SPINCOUNT ?= 30000
 # Trained runs are shared by all chapters.
 export MIXEM_RUNS ?= $(CURDIR)/runs
 # Notebooks run with the kernel of this environment, whatever the user has installed.
