@@ -6,13 +6,16 @@ finite inputs.
 
 from mixem.losses.associative_embedding import associative_embedding
 from mixem.losses.component_diversity import component_diversity
+from mixem.losses.iic import iic, joint_distribution
 from mixem.losses.instance_confidence import instance_confidence, instance_entropy
 from mixem.losses.nt_xent import nt_xent
 
 __all__ = [
     "associative_embedding",
     "component_diversity",
+    "iic",
     "instance_confidence",
     "instance_entropy",
+    "joint_distribution",
     "nt_xent",
 ]

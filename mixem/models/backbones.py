@@ -1,6 +1,5 @@
 """Backbones: images in, one feature vector an image out."""
 
-import functools
 import itertools
 from collections.abc import Callable
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from mixem.errors import InputError
+from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel
 
 
 class SmallNet(nn.Module):
@@ -80,10 +80,29 @@ def resnet18(in_channels: int = 3, *, stem: str = "imagenet") -> nn.Module:
     return net
 
 
-BACKBONES: dict[str, Callable[[int], nn.Module]] = {
-    "small": SmallNet,
-    "resnet18": resnet18,
-    "resnet18-cifar": functools.partial(resnet18, stem="cifar"),
+def _behind_sobel(net: nn.Module, *, keep: bool = False) -> nn.Module:
+    behind = nn.Sequential(Sobel(keep=keep), net)
+    behind.out_features = net.out_features
+    return behind
+
+
+# From channels and size of the images to a network. "batch": normalised with the batch at hand.
+BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
+    "small": lambda c, size: SmallNet(c, size=size),
+    "resnet18": lambda c, size: resnet18(c),
+    "resnet18-cifar": lambda c, size: resnet18(c, stem="cifar"),
+    "clusternet5g": lambda c, size: _behind_sobel(ClusterNet5g(2)),
+    "clusternet5g-batch": lambda c, size: _behind_sobel(ClusterNet5g(2, running_statistics=False)),
+    "clusternet5g-penultimate": lambda c, size: _behind_sobel(
+        ClusterNet5g(2, penultimate=True, size=size)
+    ),
+    "clusternet6c": lambda c, size: ClusterNet6c(c, size=size),
+    "clusternet6c-batch": lambda c, size: ClusterNet6c(c, size=size, running_statistics=False),
+    "clusternet6c-sobel": lambda c, size: _behind_sobel(ClusterNet6c(c + 2, size=size), keep=True),
+    "clusternet6c-16": lambda c, size: ClusterNet6c(c, size=size, width=16),
+    "clusternet6c-16-batch": lambda c, size: ClusterNet6c(
+        c, size=size, width=16, running_statistics=False
+    ),
 }
 
 
@@ -100,4 +119,4 @@ def make_backbone(name: str, *, in_channels: int, size: int = 16) -> nn.Module:
     """
     if name not in BACKBONES:
         raise InputError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
-    return SmallNet(in_channels, size=size) if name == "small" else BACKBONES[name](in_channels)
+    return BACKBONES[name](in_channels, size)

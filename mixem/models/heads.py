@@ -1,8 +1,10 @@
-"""Heads: features in, embeddings out."""
+"""Heads: features in, embeddings or cluster probabilities out."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from mixem.errors import InputError
 
 
 class ProjectionHead(nn.Sequential):
@@ -58,6 +60,41 @@ class MixtureHead(nn.Module):
         # bfloat16 has too few digits for lengths; float64 stays.
         embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         return F.normalize(embeddings, dim=2, eps=1e-12), self.gate(features)
+
+
+class SubHeads(nn.Module):
+    """h linear classifiers with a softmax each, side by side: a head of IIC.
+
+    They see the same features and differ only in their random start. One linear layer computes
+    them all.
+
+    Args:
+        in_features: Length D of a feature vector.
+        clusters: Number k of clusters.
+        heads: Number h of sub-heads.
+        std: Standard deviation of the weights at the start, the bias being 0; 0.01 in the official
+            code (``residual.py``, ``vgg.py``). None for PyTorch's default of a linear layer, with
+            which the clusters differ more at the start.
+    """
+
+    def __init__(
+        self, in_features: int, clusters: int, heads: int = 5, *, std: float | None = 0.01
+    ):
+        super().__init__()
+        if heads < 1 or clusters < 2:
+            raise InputError(
+                f"{heads} sub-heads of {clusters} clusters; give at least 1 sub-head and 2 clusters"
+            )
+        self.heads = heads
+        self.linear = nn.Linear(in_features, heads * clusters)
+        if std is not None:
+            nn.init.normal_(self.linear.weight, std=std)
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """``(N, D)`` to float32 cluster probabilities ``(h, N, k)``; rows sum to one."""
+        logits = self.linear(features).unflatten(1, (self.heads, -1)).transpose(0, 1)
+        return logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def mix(embeddings: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,80 @@
+"""The mutual information of paired cluster assignments, the objective of IIC."""
+
+import sys
+
+import torch
+
+from mixem.errors import InputError
+from mixem.losses.precision import full_precision
+
+EPS = sys.float_info.epsilon  # 2.2e-16, as in the official code; too small for float16
+
+
+def iic(p: torch.Tensor, q: torch.Tensor, *, lamb: float = 1.0) -> torch.Tensor:
+    """Minus the mutual information between the clusters of two views (IIC, equation 3).
+
+    With the joint distribution P of :func:`joint_distribution` and its marginal P_c::
+
+        loss = - sum_cd P_cd (ln P_cd - lamb ln P_c - lamb ln P_d)
+
+    which is H(P) - 2 lamb H(P_c). Ten clusters of equal size, certain and the same in both
+    views, give the least value::
+
+        >>> p = torch.eye(10)
+        >>> round(iic(p, p).item(), 4)  # -ln 10
+        -2.3026
+
+    Args:
+        p: Cluster probabilities of the first view, ``(n, k)``, or ``(h, n, k)`` for h sub-heads.
+            Rows sum to one.
+        q: Of the second view, same shape; row i is the same image as row i of p.
+        lamb: Weight of the marginal entropies; 1 is the mutual information (official ``lamb``).
+
+    Returns:
+        A scalar, or ``(h,)``, in nats. With lamb = 1 in [-ln k, 0] up to rounding: 0 when the
+        views are independent, among them all images in one cluster and all rows uniform, which
+        are both stationary. The least value is (1 - 2 lamb) ln k for lamb >= 1/2.
+
+    Raises:
+        InputError: If the shapes do not fit or lamb is negative or not finite.
+
+    Differs from the official code (``IID_losses.py``): all sub-heads in one batched product, in
+    float32 at least, and PyTorch can differentiate it (the official assignment to expanded
+    tensors raises today). Probabilities below 2.2e-16 are raised to it, as there, and get no
+    gradient.
+    """
+    if not 0 <= lamb < float("inf"):
+        raise InputError(f"lamb is {lamb}; give a number from 0 on")
+    joint = joint_distribution(p, q)
+    with torch.autocast(p.device.type, enabled=False):
+        marginal = joint.sum(-1).clamp_min(EPS).log()  # of both views, for P is symmetric
+        joint = joint.clamp_min(EPS)
+        outer = marginal.unsqueeze(-1) + marginal.unsqueeze(-2)
+        return -(joint * (joint.log() - lamb * outer)).sum((-2, -1))
+
+
+def joint_distribution(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """How often a pair of views falls into each pair of clusters.
+
+    The mean of the outer products p_i q_i^T over the n images, symmetrised because the two views
+    could change places (IIC, section 3.1).
+
+    Args:
+        p: See :func:`iic`.
+        q: See :func:`iic`.
+
+    Returns:
+        ``(k, k)``, or ``(h, k, k)`` for h sub-heads; symmetric, sums to one.
+
+    Raises:
+        InputError: If the shapes do not fit.
+    """
+    if p.shape != q.shape or p.ndim not in (2, 3) or 0 in p.shape or not p.is_floating_point():
+        raise InputError(
+            f"p is {p.dtype} of shape {tuple(p.shape)} and q of {tuple(q.shape)}; give two equal "
+            "floating-point shapes, (images, clusters) or (sub-heads, images, clusters)"
+        )
+    with torch.autocast(p.device.type, enabled=False):
+        joint = full_precision(p).mT @ full_precision(q)
+        joint = (joint + joint.mT) / 2
+        return joint / joint.sum((-2, -1), keepdim=True)
