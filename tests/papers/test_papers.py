@@ -7,7 +7,7 @@ from importlib import resources
 import pytest
 
 from mixem.errors import InputError
-from mixem.papers import PAPERS, Value, load_paper, parse_paper, value
+from mixem.papers import PAPERS, Value, curve, load_paper, parse_paper, table, value
 
 # A made-up paper, the smallest file that is valid; its table is a learning curve.
 SMALL = {
@@ -44,16 +44,16 @@ SMALL = {
 @pytest.mark.parametrize("key", PAPERS)
 def test_every_value_has_a_public_source(key):
     paper = load_paper(key)
-    for table in paper.tables:
-        for row in table.rows:
+    for t in paper.tables:
+        for row in t.rows:
             for column, number in row.values.items():
-                where = f"{key} {table.key} {row.key} {column}"
+                where = f"{key} {t.key} {row.key} {column}"
                 assert len(number.source) > 10, where
                 assert re.search(r"https?://", number.source), where
-        assert table.caption
-        assert all("/" in column for column in table.columns)
-        used = {column for row in table.rows for column in row.values}
-        assert used == set(table.columns), f"{key} {table.key}: a column without a number"
+        assert t.caption
+        assert all("/" in column for column in t.columns)
+        used = {column for row in t.rows for column in row.values}
+        assert used == set(t.columns), f"{key} {t.key}: a column without a number"
     assert paper.notes
 
 
@@ -112,6 +112,28 @@ def test_unknown_names_are_answered_in_one_line():
     with pytest.raises(InputError, match="choose among rows mixem, simclr, adc") as caught:
         value("mixem", "mixme", "stl10/accuracy")
     assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="choose among rows random-network, ") as caught:
+        value("iic", "icc", "stl10/accuracy")
+    rows = str(caught.value).split("rows ")[1].split(", ")
+    assert len(rows) == len(set(rows))
+    assert not any(row.isdigit() for row in rows)  # a list of epochs helps nobody
+    with pytest.raises(InputError, match="no table 'table-9': choose among table-1, authors-log"):
+        table("iic", "table-9")
+    with pytest.raises(InputError, match="no paper 'scan'"):
+        table("scan", "table-1")
+    with pytest.raises(InputError, match="table-2 has no column 'accuracy': choose among stl10/"):
+        table("iic", "table-2").column("accuracy")
+    with pytest.raises(
+        InputError, match="no column 'stl10/loss': choose among mnist/loss, mnist/o"
+    ):
+        curve("iic", "curve-mnist-loss", "stl10/loss")
+    with pytest.raises(InputError, match="rows of table table-2 are not epochs"):
+        curve("iic", "table-2", "stl10/accuracy")
+
+
+def test_a_column_leaves_gaps_out():
+    found = parse_paper("small", SMALL).tables[0].column("stl10/mean")
+    assert found == {"2": Value(0.4, "log 3", std=0.1, n=5)}
 
 
 def test_sources_are_inherited_and_overridden():
@@ -121,9 +143,38 @@ def test_sources_are_inherited_and_overridden():
     assert rows[1].values["stl10/mean"] == Value(0.4, "log 3", std=0.1, n=5)
 
 
-def change(path, new):
-    """A copy of SMALL with the entry at ``path`` replaced, or removed if ``new`` is None."""
-    data = copy.deepcopy(SMALL)
+CURVES = {
+    **SMALL,
+    "tables": [
+        {
+            "key": "curve",
+            "caption": "Accuracy over epochs",
+            "unit": "fraction",
+            "source": "log 1",
+            "epochs": [0, 2, 10],
+            "curves": {"stl10/accuracy": [0.25, 0.5, 0.4], "stl10/mean": [0.1, 0.2, 0.3]},
+        }
+    ],
+}
+
+
+def test_curves_are_rows_of_epochs():
+    found = parse_paper("small", CURVES).tables[0]
+    assert found.columns == ("stl10/accuracy", "stl10/mean")
+    assert [(row.key, row.label) for row in found.rows] == [
+        ("0", "Epoch 0"),
+        ("2", "Epoch 2"),
+        ("10", "Epoch 10"),
+    ]
+    assert found.rows[1].values == {
+        "stl10/accuracy": Value(0.5, "log 1"),
+        "stl10/mean": Value(0.2, "log 1"),
+    }
+
+
+def change(path, new, data=SMALL):
+    """A copy of ``data`` with the entry at ``path`` replaced, or removed if ``new`` is None."""
+    data = copy.deepcopy(data)
     parent = data
     for step in path[:-1]:
         parent = parent[step]
@@ -169,6 +220,33 @@ NUMBER = (*ROW, "values", "stl10/accuracy")
 def test_the_format_is_strict(path, new, message):
     with pytest.raises(ValueError, match=message):
         parse_paper("small", change(path, new))
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "message"),
+    [
+        (("epochs",), [0, 2], "3 numbers, 2 epochs"),
+        (("epochs",), [0, 2, 2], "do not increase"),
+        (("epochs",), [0, 10, 2], "do not increase"),
+        (("epochs",), [0, 2, 3.5], "no whole number"),
+        (("epochs",), [-1, 2, 3], "no whole number"),
+        (("columns",), ["stl10/accuracy"], r"unknown \['columns'\] beside epochs"),
+        (("curves",), None, "no values"),
+        (("curves", "stl10/mean"), [0.1, 0.2], "2 numbers, 3 epochs"),
+        (("curves", "stl10/mean"), [0.1, None, 0.3], "None is no number in fraction"),
+        (("source",), None, r"missing \['source'\]"),
+    ],
+)
+def test_curves_are_strict_too(path, new, message):
+    with pytest.raises(ValueError, match=message):
+        parse_paper("small", change((*TABLE, *path), new, CURVES))
+
+
+def test_no_epoch_before_the_first():
+    data = change((*TABLE, "unit"), "epochs")
+    assert parse_paper("small", change(NUMBER, 461, data)).tables[0].unit == "epochs"
+    with pytest.raises(ValueError, match="-1 is no number in epochs"):
+        parse_paper("small", change(NUMBER, -1, data))
 
 
 def test_a_number_may_stand_in_one_table_only():
