@@ -31,9 +31,9 @@ def iic(p: torch.Tensor, q: torch.Tensor, *, lamb: float = 1.0) -> torch.Tensor:
         lamb: Weight of the marginal entropies; 1 is the mutual information (official ``lamb``).
 
     Returns:
-        A scalar, or ``(h,)``, in nats. With lamb = 1 in [-ln k, 0] up to rounding: 0 when the
-        views are independent, among them all images in one cluster and all rows uniform, which
-        are both stationary. The least value is (1 - 2 lamb) ln k for lamb >= 1/2.
+        A scalar, or ``(h,)``, in nats. With lamb = 1 in [-ln k, 0] up to rounding: 0 when P is
+        the product of its marginals, as with all images in one cluster or all rows uniform,
+        which are both stationary. The least value is (1 - 2 lamb) ln k for lamb >= 1/2.
 
     Raises:
         InputError: If the shapes do not fit or lamb is negative or not finite.
