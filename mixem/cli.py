@@ -155,7 +155,7 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
     if options.images:
         split = options.split or _whole(options.images)
         changes |= {"images": options.images, "train_split": split, "test_split": split}
-        changes["protocol__fit_split"] = split
+        changes |= {"protocol__fit_split": split, "over_split": None}
     elif options.split:
         raise InputError("--split was given without --images; give both")
     if options.clusters is not None:
@@ -217,6 +217,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         images,
         clusters=experiment.clusters,
         protocol=experiment.protocol,
+        mapping=experiment.mapping,
         fit_images=None if fit_split == split else load(fit_split),
     )
     if found["metrics"] is None:
@@ -226,7 +227,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         switches = ("–",) * 3
         if row["kind"] == "k-means":
             switches = (row["layer"], "yes" if row["normalise"] else "no", row["init"])
-        rows.append((row["kind"], *switches, *(f"{row['scores'][name]:.4f}" for name in METRICS)))
+        what = row["kind"] + (
+            f" {row['sub_head']}, loss {row['loss']:.3f}" if "loss" in row else ""
+        )
+        what += f" {row['share']:.0%}" if "share" in row else ""
+        rows.append((what, *switches, *(f"{row['scores'][name]:.4f}" for name in METRICS)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
     print(Table(("assigned by", "layer", "normalised", "start", *METRICS), tuple(rows)))
     return 0

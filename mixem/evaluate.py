@@ -10,12 +10,15 @@ from mixem.errors import InputError
 from mixem.evaluation import (
     KMeansProtocol,
     KMeansResult,
+    accuracy_by_labels,
     assign_to_centres,
     cluster_usage,
     clustering_scores,
     kmeans,
 )
-from mixem.methods import Method, MixEM, extract
+from mixem.methods import IIC, Method, MixEM, extract
+
+METRICS = ("accuracy", "nmi", "ari")
 
 
 def evaluate(
@@ -24,22 +27,30 @@ def evaluate(
     *,
     clusters: int,
     protocol: KMeansProtocol,
+    mapping: str = "one-to-one",
     fit_images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """Cluster and score images; keep the centres of the main protocol in the method.
+
+    A method with clusters of its own, IIC, is scored by them and needs no k-means.
 
     Args:
         method: Trained.
         images: To be scored; without labels the scores are None and the rest still stands.
         clusters: Number k of clusters.
         protocol: The k-means of the main number.
-        fit_images: What k-means is fitted on; by default the images that are scored.
+        mapping: Of a method with clusters of its own: "one-to-one", matched on the images that
+            are scored, or "majority" of the labels of ``fit_images``.
+        fit_images: What k-means is fitted on, or whose labels map clusters to classes; by default
+            the images that are scored.
 
     Returns:
         ``metrics``: accuracy, nmi and ari of the main protocol as fractions. ``usage``: clusters
         used and the entropy of their sizes in nats. ``protocols``: the same scores for features
         and embeddings, raw and normalised, from each start, and for MIX'EM the components taken
-        as clusters, each row with its switches.
+        as clusters, each row with its switches. For IIC: each sub-head with its loss, the one
+        chosen by loss ("argmax p"), the one that labels would choose, their mean; or, with
+        "majority", the accuracy by the share of labels used.
 
     Raises:
         InputError: If k-means shall start from components and the method has none, or if there
@@ -49,6 +60,8 @@ def evaluate(
         raise InputError(
             f"k-means init is 'components' and {type(method).__name__} has none; give 'k-means++'"
         )
+    if isinstance(method, IIC):
+        return _sub_heads(method, images, clusters, mapping, fit_images or images)
     found = _outputs(method, images)
     fitted = found if fit_images is None else _outputs(method, fit_images)
 
@@ -83,6 +96,59 @@ def evaluate(
         "usage": cluster_usage(main, clusters)._asdict(),
         "protocols": rows,
     }
+
+
+LABEL_SHARES = (0.01, 0.02, 0.05, 0.1, 0.5, 1.0)  # of IIC's figure 6
+
+
+def _sub_heads(
+    method: IIC, images: ImageSet, clusters: int, mapping: str, fit_images: ImageSet
+) -> dict[str, Any]:
+    """The scores of IIC's sub-heads; see :func:`evaluate`."""
+    found = extract(method, images.images, "sub_heads").argmax(2).T.numpy()
+    chosen = int(method.chosen)
+    result = {"metrics": None, "usage": cluster_usage(found[chosen], clusters)._asdict()}
+    losses = [round(loss, 6) for loss in method.sub_head_losses.tolist()]
+    labels, fit_labels = images.labels, fit_images.labels
+    if labels is None or fit_labels is None:
+        rows = [
+            {"kind": "sub-head", "sub_head": i, "loss": loss, "scores": None}
+            for i, loss in enumerate(losses)
+        ]
+        return result | {"protocols": rows}
+
+    fitted = found
+    if mapping == "majority":
+        fitted = extract(method, fit_images.images, "sub_heads").argmax(2).T.numpy()
+
+    def score(head: int, share: float = 1.0) -> dict[str, float]:
+        scores = clustering_scores(labels, found[head])
+        if mapping == "majority":
+            mean, std = accuracy_by_labels(
+                fit_labels, fitted[head], labels, found[head],
+                count=clusters, share=share,
+            )  # fmt: skip
+            scores |= {"accuracy": mean, "accuracy_std": std}
+        return scores
+
+    every = [score(head) for head in range(len(found))]
+    best = max(every, key=lambda scores: scores["accuracy"])
+    means = {name: sum(scores[name] for scores in every) / len(every) for name in METRICS}
+    rows = [{"kind": "argmax p", "mapping": mapping, "scores": every[chosen]}]
+    if mapping == "majority":
+        rows += [
+            {"kind": "share of labels", "share": share, "scores": score(chosen, share)}
+            for share in LABEL_SHARES
+        ]
+    rows += [
+        {"kind": "sub-head", "sub_head": i, "loss": loss, "scores": scores}
+        for i, (loss, scores) in enumerate(zip(losses, every, strict=True))
+    ]
+    rows += [
+        {"kind": "mean of sub-heads", "scores": means},
+        {"kind": "sub-head chosen with labels", "scores": best},
+    ]
+    return result | {"metrics": every[chosen], "protocols": rows}
 
 
 def _outputs(method: Method, images: ImageSet) -> dict[str, torch.Tensor]:

@@ -4,58 +4,80 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from mixem.methods import Step
 
 
 class Meter:
-    """Sums of an epoch on the device: loss terms, and how the components fill.
+    """Sums of an epoch on the device: loss terms, details, and how the components fill.
 
     Attributes:
-        state: Tensors by name, saved with a checkpoint.
+        state: Tensors by name, saved with a checkpoint: for each term its sum over the steps,
+            how many steps had it, and in how many it was not finite.
     """
 
     def __init__(self) -> None:
         self.state: dict[str, torch.Tensor] = {}
-        self.names: list[str] = []
         self.bounds: dict[str, float] = {}
 
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for the device."""
-        terms = torch.stack([value.detach() for value in step.terms.values()]).double()
-        sums = {"terms": terms, "broken": terms.isfinite().logical_not().double()}
+        for name, value in step.terms.items():
+            value = value.detach().double()
+            one = torch.ones_like(value)
+            broken = value.isfinite().logical_not().double()
+            self._sum(f"term {name}", torch.stack([value, one, broken]))
+        for name, value in (step.details or {}).items():
+            value = value.double()
+            self._sum(f"detail {name}", torch.stack([value, torch.ones_like(value)]))
         if (p := step.assignments) is not None:
-            sums["usage"] = torch.bincount(p.argmax(1), minlength=p.shape[1]).double()
-            sums["confidence"] = p.max(1).values.mean().double()
-        sums["steps"] = torch.ones((), dtype=torch.float64, device=terms.device)
-        for name, value in sums.items():
-            self.state[name] = self.state[name] + value if name in self.state else value
-        self.names, self.bounds = list(step.terms), step.bounds
+            chosen = F.one_hot(p.argmax(-1), p.shape[-1])
+            self._sum("usage", chosen.sum(-2).double())
+            confidence = p.max(-1).values.mean(-1).double()
+            self._sum("confidence", torch.stack([confidence, torch.ones_like(confidence)]))
+        self.bounds |= step.bounds
 
     def read(self) -> dict[str, Any]:
-        """Means so far: loss, terms, and for a mixture the use of its components."""
+        """Means so far: loss, terms, details, and the use of the components or clusters.
+
+        Of a method with sub-heads the last ones are lists, with an entry a sub-head.
+        """
         sums = {name: value.cpu() for name, value in self.state.items()}
-        steps = sums["steps"].item()
-        terms = dict(zip(self.names, (sums["terms"] / steps).tolist(), strict=True))
+        terms = {
+            name.removeprefix("term "): (value[0] / value[1]).item()
+            for name, value in sums.items()
+            if name.startswith("term ")
+        }
         row: dict[str, Any] = {"loss": sum(terms.values()), "terms": terms}
+        for name, value in sums.items():
+            if name.startswith("detail "):
+                row[name.removeprefix("detail ")] = (value[0] / value[1]).tolist()
         if "usage" in sums:
-            usage = sums["usage"] / sums["usage"].sum()
-            row["usage"] = [round(share, 6) for share in usage.tolist()]
-            row["used"] = int((usage > 0).sum())
-            row["usage_entropy"] = torch.special.entr(usage).sum().item()
-            row["confidence"] = sums["confidence"].item() / steps
+            usage = sums["usage"] / sums["usage"].sum(-1, keepdim=True)
+            row["usage"] = usage.double().mul(1e6).round().div(1e6).tolist()
+            row["used"] = (usage > 0).sum(-1).tolist()
+            row["usage_entropy"] = torch.special.entr(usage).sum(-1).tolist()
+            row["confidence"] = (sums["confidence"][0] / sums["confidence"][1]).tolist()
         return row
 
     def broken(self) -> str | None:
         """The term that was the first to be no longer finite, or None."""
-        broken = self.state["broken"].tolist()
-        return self.names[broken.index(max(broken))] if max(broken) else None
+        times = {n: v[2].item() for n, v in self.state.items() if n.startswith("term ")}
+        worst = max(times, key=times.__getitem__)
+        return worst.removeprefix("term ") if times[worst] else None
 
     def collapsed(self, row: dict[str, Any]) -> str | None:
         """What looks like a collapse, in words, or None."""
-        if row.get("used", 2) == 1:
-            return f"all images are in one of {len(row['usage'])} components"
+        used = row.get("used", 2)
+        if (max(used) if isinstance(used, list) else used) == 1:
+            return f"all images are in one of {self.state['usage'].shape[-1]} components"
         bound = self.bounds.get("contrast", math.inf)
         if row["terms"].get("contrast", 0) > 0.995 * bound:
             return f"the contrastive loss stays at its bound {bound:.3f}: all embeddings are alike"
+        if row["terms"].get("main", -math.inf) > -0.01:
+            return "the loss of the main head stays at 0: its clusters say nothing of the image"
         return None
+
+    def _sum(self, name: str, value: torch.Tensor) -> None:
+        self.state[name] = self.state[name] + value if name in self.state else value

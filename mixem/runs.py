@@ -22,10 +22,10 @@ from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.evaluation import KMeansProtocol
-from mixem.experiments import EXPERIMENTS, Experiment, MethodSettings, get
-from mixem.methods import Method, MixEM, SimCLR
+from mixem.experiments import EXPERIMENTS, SETTINGS, Experiment, get
+from mixem.methods import IIC, Method, MixEM, SimCLR
 from mixem.models import make_backbone
-from mixem.train import TrainConfig, Training, require_seed, train
+from mixem.train import TrainConfig, Training, require_seed, seeded, train
 
 # What a trained network and its scores depend on, besides its settings.
 SOURCES = (
@@ -38,6 +38,7 @@ SOURCES = (
     "meter.py",
     "train.py",
 )
+METHODS: dict[str, type[Method]] = {"simclr": SimCLR, "mixem": MixEM, "iic": IIC}
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
 
@@ -102,9 +103,14 @@ def run(
         return load_images(experiment.images, split=split, root=root, download=download, size=size)
 
     # What can be wrong is found out here, before the folder is taken and hours are spent.
-    splits = (experiment.train_split, experiment.test_split, experiment.protocol.fit_split)
+    splits = (
+        experiment.train_split,
+        experiment.over_split or experiment.train_split,
+        experiment.test_split,
+        experiment.protocol.fit_split,
+    )
     loaded = {split: load(split) for split in dict.fromkeys(splits)}
-    images, test, fit = (loaded[split] for split in splits)
+    images, over, test, fit = (loaded[split] for split in splits)
     fewest = min(map(len, loaded.values()))
     if experiment.clusters > fewest:
         raise InputError(f"{experiment.clusters} clusters for {fewest} images; give fewer clusters")
@@ -142,15 +148,18 @@ def run(
         starting.start_from(origin.method)
     if options.get("max_minutes") is not None:
         options["max_minutes"] -= (time.monotonic() - began) / 60
-    training = train(method, images, experiment.training, seed=seed, out=folder, **options)
+    sets = {name: over if name == "over" else images for name in method.passes}
+    training = train(method, sets, experiment.training, seed=seed, out=folder, **options)
     if not training.complete:
         return None
+    method.finish(images.images, seeded(seed, "finish", 0, training.device))
 
     scores = evaluate(
         method,
         test,
         clusters=experiment.clusters,
         protocol=experiment.protocol,
+        mapping=experiment.mapping,
         fit_images=None if fit.fingerprint == test.fingerprint else fit,
     )
     save_weights(folder / "model.safetensors", method.to("cpu"))
@@ -163,17 +172,19 @@ def run(
 def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
     """The untrained method of an experiment, its weights drawn from the seed."""
     settings = dataclasses.asdict(experiment.settings)
+    if experiment.plain_views:
+        settings["plain_views"] = dataclasses.replace(
+            experiment.plain_views, size=experiment.views.size
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = make_backbone(
             experiment.backbone, in_channels=channels, size=experiment.views.size
         )
-        if experiment.method == "simclr":
-            settings = {name: settings[name] for name in ("embedding_size", "temperature")}
-            return SimCLR(
-                backbone, experiment.views, clusters=experiment.clusters, **settings
-            ).eval()
-        return MixEM(backbone, experiment.views, clusters=experiment.clusters, **settings).eval()
+        method = METHODS[experiment.method](
+            backbone, experiment.views, clusters=experiment.clusters, **settings
+        )
+    return method.eval()
 
 
 def load_run(folder: str | Path) -> Run:
@@ -243,20 +254,21 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Experiment:
     """Undo :func:`to_dict`."""
-    parts = {
-        "views": Augmentation,
-        "settings": MethodSettings,
-        "training": TrainConfig,
-        "protocol": KMeansProtocol,
-    }
+
+    def built(part: Any, values: dict[str, Any]) -> Any:
+        return part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
     try:
-        built = {
-            name: part(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
-            )
-            for name, part in parts.items()
+        parts = {
+            "views": Augmentation,
+            "settings": SETTINGS[values["method"]],
+            "training": TrainConfig,
+            "protocol": KMeansProtocol,
         }
-        return Experiment(**{**values, **built})
+        if values["plain_views"] is not None:
+            parts["plain_views"] = Augmentation
+        made = {name: built(part, values[name]) for name, part in parts.items()}
+        return Experiment(**{**values, **made})
     except (KeyError, TypeError) as error:
         raise InputError(f"settings of another version of mixem ({error}); train again") from error
 
@@ -323,7 +335,11 @@ def _record(
             "shape": list(images.images.shape[1:]),
         },
         **scores,
-        "protocol": dataclasses.asdict(experiment.protocol),
+        "protocol": (
+            {"kind": "argmax p", "mapping": experiment.mapping}
+            if METHODS[experiment.method].clusters_itself
+            else dataclasses.asdict(experiment.protocol)
+        ),
         "epoch": training.history[-1]["epoch"],
         "minutes": round(training.seconds / 60, 3),
         "images_per_second": round(training.images_per_second, 1),

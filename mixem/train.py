@@ -5,11 +5,14 @@ weights. Every random number comes from (seed, stream, index), so that a run sto
 goes on exactly as if it had not been.
 """
 
+import bisect
 import dataclasses
+import itertools
 import json
 import math
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mixem.checkpoint import UNFINISHED, load_checkpoint, save_checkpoint, write_atomically
+from mixem.checkpoint import (
+    UNFINISHED,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+    write_atomically,
+)
 from mixem.data import ImageSet
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
@@ -38,7 +47,9 @@ class TrainConfig:
             batch is a batch.
         learning_rate: Of Adam.
         weight_decay: Of Adam, on all parameters.
-        constant_epochs: Epochs before the cosine sets in.
+        constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
+            rate.
+        snapshots: Epochs after which the weights are kept as well, 0 for the start.
     """
 
     epochs: int = 200
@@ -46,6 +57,7 @@ class TrainConfig:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     constant_epochs: int = 10
+    snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 2), ("constant_epochs", 0)):
@@ -104,7 +116,7 @@ def seeded(
 
 def train(
     method: Method,
-    images: ImageSet,
+    images: ImageSet | Mapping[str, ImageSet],
     config: TrainConfig,
     *,
     seed: int = 0,
@@ -119,11 +131,12 @@ def train(
 
     Args:
         method: Trained in place and moved to the device.
-        images: At least two.
+        images: At least two; or the images of each pass, by its name in ``method.passes``.
         config: How long and how fast.
         seed: Of the order of the images and of their views, at least 0; the weights are the
             caller's.
-        out: Folder for ``checkpoint.pt`` and ``log.jsonl``. If it holds a checkpoint of the same
+        out: Folder for ``checkpoint.pt``, ``log.jsonl`` and the snapshots, ``epoch-N.safetensors``.
+            If it holds a checkpoint of the same
             training, that one goes on: on the CPU, with the same number of threads, the result
             is bit for bit that of a run never stopped. Nothing is written if None.
         device: "auto", "cpu", "cuda" or another name PyTorch knows.
@@ -138,15 +151,23 @@ def train(
             a checkpoint of another training, a folder that cannot be written to.
         FloatingPointError: If a loss term is no longer finite. The last checkpoint stays.
     """
-    if len(images) < 2:
-        raise InputError(f"{images.name} has {len(images)} image; training needs at least two")
+    sets = images if isinstance(images, Mapping) else dict.fromkeys(method.passes, images)
+    plan = [sets[name] for name in method.passes]
+    for part in plan:
+        if len(part) < 2:
+            raise InputError(f"{part.name} has {len(part)} image; training needs at least two")
     require_seed(seed)
     place = resolve_device(device)
     precision = resolve_precision(precision, place)
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    pixels = _move(images.images, place)
-    batch_size = min(config.batch_size, len(images))
-    steps = len(images) // batch_size
+    pixels = {part.fingerprint: part.images for part in plan}
+    pixels = {name: _move(tensor, place) for name, tensor in pixels.items()}
+    sizes = [min(config.batch_size, len(part)) for part in plan]
+    # Where in an epoch each pass begins, in steps; the last number is the length of an epoch.
+    begins = list(
+        itertools.accumulate((len(p) // n for p, n in zip(plan, sizes, strict=True)), initial=0)
+    )
+    steps = begins[-1]
     total = config.epochs * steps
     optimiser = torch.optim.Adam(
         method.parameters(),
@@ -159,7 +180,7 @@ def train(
         "method": type(method).__name__,
         "config": dataclasses.asdict(config),
         "seed": seed,
-        "images": images.fingerprint,
+        "images": [part.fingerprint for part in plan],
         "precision": precision,
     }
     first, earlier, history, meter = 0, 0.0, list[dict[str, Any]](), Meter()
@@ -189,27 +210,26 @@ def train(
         _write_log(out, history)
         for leftover in out.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
             leftover.unlink(missing_ok=True)
-    bar = tqdm(
-        total=total * batch_size,
-        initial=first * batch_size,
-        unit=" images",
-        unit_scale=True,
-        disable=not progress,
-    )
+        if not first:
+            _keep(method, out, 0, config)
+    bar = tqdm(total=total, initial=first, unit=" steps", disable=not progress)
     step, order, stop = first, None, False
     with bar:
         while step < total and not stop:
             epoch, position = divmod(step, steps)
+            turn = bisect.bisect_right(begins, position) - 1
+            position, size = position - begins[turn], sizes[turn]
+            source = pixels[plan[turn].fingerprint]
             if order is None or position == 0:
-                order = torch.randperm(len(images), generator=seeded(seed, "order", epoch))
-                order = order.to(pixels.device)
+                generator = seeded(seed, "order", epoch * len(plan) + turn)
+                order = torch.randperm(len(source), generator=generator).to(source.device)
             for group in optimiser.param_groups:
                 group["lr"] = config.rate(epoch)
 
-            batch = pixels[order[position * batch_size : (position + 1) * batch_size]].to(place)
+            batch = source[order[position * size : (position + 1) * size]].to(place)
             views = method.draw_views(batch, seeded(seed, "views", step, place))
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                result = method.step(views)
+                result = method.step(views, method.passes[turn])
             loss = torch.stack(list(result.terms.values())).sum()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -231,16 +251,17 @@ def train(
                     f"{step}; the last checkpoint is intact: try a lower learning rate or "
                     "--precision float32"
                 )
-            bar.update(step * batch_size - bar.n)
+            bar.update(step - bar.n)
             bar.set_postfix({k: f"{v:.3f}" for k, v in row["terms"].items()}, refresh=False)
             now = time.monotonic()
             if step % steps == 0:
                 if epoch + 1 == max(2, config.epochs // 10) and (collapse := meter.collapsed(row)):
-                    warnings.warn(f"{images.name}, epoch {epoch + 1}: {collapse}", stacklevel=2)
+                    warnings.warn(f"{plan[0].name}, epoch {epoch + 1}: {collapse}", stacklevel=2)
                 meter = Meter()
                 history.append(row | {"seconds": round(earlier + now - began, 3)})
                 if out:
                     _append_log(out, history[-1])
+                    _keep(method, out, epoch + 1, config)
             stop = max_minutes is not None and now - began >= 60 * max_minutes
             if checkpoint and (stop or step == total or now - saved >= checkpoint_seconds):
                 state = {
@@ -261,7 +282,7 @@ def train(
         complete=step == total,
         history=history,
         seconds=seconds,
-        images_per_second=step * batch_size / max(seconds, 1e-9),
+        images_per_second=step * sizes[0] / max(seconds, 1e-9),
         device=str(place),
         precision=precision,
     )
@@ -272,6 +293,11 @@ def _move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         return pixels.to(device)
     return pixels
+
+
+def _keep(method: Method, out: Path, epoch: int, config: TrainConfig) -> None:
+    if epoch in config.snapshots:
+        save_weights(out / f"epoch-{epoch}.safetensors", method)
 
 
 def _require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

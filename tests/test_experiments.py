@@ -5,26 +5,37 @@ import dataclasses
 import pytest
 
 from mixem.errors import InputError
-from mixem.experiments import EXPERIMENTS, MethodSettings, get
-from mixem.methods import MixEM
+from mixem.experiments import EXPERIMENTS, SETTINGS, get
 from mixem.models import BACKBONES
+from mixem.runs import METHODS
 
 EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 
 
 def test_the_experiments_there_are():
-    assert list(EXPERIMENTS) == [
+    published = [
         f"{images}/{method}"
         for images in ("digits", "stl10", "cifar10", "cifar100-20")
-        for method in ("simclr", "mixem")
+        for method in ("simclr", "mixem", "iic")
     ]
+    assert set(published) <= set(EXPERIMENTS)
+    ablations = ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
+    plus = ("stl10", "cifar10", "cifar100-20", "mnist", "digits")
+    assert set(EXPERIMENTS) - set(published) == {
+        "mnist/iic",
+        "mnist/iic-small",
+        "stl10/iic-main-twice",
+        "stl10/iic-plus-70",
+        *(f"stl10/iic-{name}" for name in ablations),
+        *(f"{images}/iic-plus" for images in plus),
+    }
 
 
 @EVERY
 def test_names_say_what_an_experiment_is(experiment):
     assert EXPERIMENTS[experiment.name] is experiment
     assert get(experiment.name) is experiment
-    assert experiment.name == f"{experiment.images}/{experiment.method}"
+    assert experiment.name.startswith(f"{experiment.images}/{experiment.method}")
     assert experiment.backbone in BACKBONES
 
 
@@ -38,7 +49,7 @@ def test_every_value_has_a_source_and_every_source_a_value(experiment):
 
 @EVERY
 def test_a_start_is_of_the_same_images_and_backbone(experiment):
-    if experiment.method == "simclr":
+    if experiment.method != "mixem":
         assert experiment.start is None
         return
     start = get(experiment.start)
@@ -133,10 +144,69 @@ def test_digits_keep_the_papers_weights_of_the_losses():
             assert values[path] == OFFICIAL[path], path
 
 
-def test_settings_have_the_defaults_of_the_method():
-    method_defaults = MixEM.__init__.__kwdefaults__
-    for field in dataclasses.fields(MethodSettings):
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_have_the_defaults_of_the_method(method):
+    method_defaults = METHODS[method].__init__.__kwdefaults__
+    for field in dataclasses.fields(SETTINGS[method]):
         assert field.default == method_defaults[field.name], field.name
+
+
+# IIC's official commands: what differs between the runs.
+IIC_RUNS = {
+    "stl10/iic": ("clusternet5g", 64, 10, 70, 5, 140, ("over", "main")),
+    "cifar10/iic": ("clusternet5g-batch", 32, 10, 70, 3, 220, ("over", "main", "main")),
+    "cifar100-20/iic": ("clusternet5g", 32, 20, 140, 5, 200, ("main", "over")),
+    "mnist/iic": ("clusternet6c-batch", 24, 10, 50, 5, 140, ("main", "main", "over")),
+}
+IIC_PLUS = {
+    "stl10/iic-plus": ("clusternet5g", 64, 140, 1400, 5),
+    "cifar10/iic-plus": ("clusternet5g", 32, 140, 1320, 3),
+    "cifar100-20/iic-plus": ("clusternet6c-sobel", 24, 280, 2800, 5),
+    "mnist/iic-plus": ("clusternet6c", 24, 25, 350, 5),
+    "stl10/iic-plus-70": ("clusternet5g", 64, 70, 700, 5),
+}
+
+
+@pytest.mark.parametrize("name", IIC_RUNS)
+def test_the_settings_of_iic(name):
+    e = get(name)
+    assert (
+        e.backbone,
+        e.views.size,
+        e.clusters,
+        e.settings.over_clusters,
+        e.settings.repeats,
+        e.training.batch_size,
+        e.settings.passes,
+    ) == IIC_RUNS[name]
+    assert (e.settings.sub_heads, e.settings.lamb, e.settings.head_std) == (5, 1.0, 0.01)
+    assert {e.training.rate(epoch) for epoch in (0, 10, e.training.epochs - 1)} == {1e-4}
+    assert e.training.weight_decay == 0
+    assert e.mapping == "one-to-one"
+
+
+@pytest.mark.parametrize("name", IIC_PLUS)
+def test_the_settings_of_iic_plus(name):
+    e = get(name)
+    pairs = e.training.batch_size * e.settings.repeats
+    found = (e.backbone, e.views.size, e.clusters, pairs, e.settings.repeats)
+    assert found == IIC_PLUS[name]
+    assert e.settings.passes == ("main",)
+    assert (e.test_split, e.protocol.fit_split, e.mapping) == ("test", "train", "majority")
+    assert e.train_split == ("train+unlabeled" if e.images == "stl10" else "train")
+
+
+def test_the_ablations_of_iic_change_one_thing_each():
+    full = get("stl10/iic").values()
+    changes = {
+        "no-overclustering": {"settings.over_clusters"},
+        "one-sub-head": {"settings.sub_heads"},
+        "no-repeats": {"settings.repeats", "training.batch_size"},
+        "no-unlabelled": {"over_split"},
+    }
+    for name, paths in changes.items():
+        values = get(f"stl10/iic-{name}").values()
+        assert {path for path in full if full[path] != values[path]} == {"name", *paths}
 
 
 def test_a_change_is_made_and_said_to_be_one():
@@ -179,11 +249,13 @@ def test_what_may_be_none():
         ({"backbone": 18}, "backbone is 18"),
         ({"training__epochs": 0}, "epochs is 0; give at least 1"),
         ({"settings__temperature": 0.0}, "temperature is 0.0; give a positive number"),
-        ({"settings__components": 0}, "components 0; give at least 1"),
-        ({"settings__embedding_size": 0}, "embedding_size 0"),
+        ({"settings__components": 0}, "components is 0; give at least 1"),
+        ({"settings__embedding_size": 0}, "embedding_size is 0"),
         ({"settings__confidence": "max"}, "confidence is 'max'"),
         ({"clusters": 0}, "0 clusters; give at least 1"),
-        ({"method": "swav"}, "method is 'swav'; give 'simclr' or 'mixem'"),
+        ({"method": "swav"}, "method is 'swav'; give one of simclr, mixem, iic"),
+        ({"method": "iic"}, "iic with MixEMSettings; give IICSettings"),
+        ({"mapping": "best"}, "mapping is 'best'; give 'one-to-one' or 'majority'"),
         ({"protocol__init": "random"}, "init is 'random'"),
         ({"views__flip": 2.0}, "flip"),
     ],

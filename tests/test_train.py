@@ -294,8 +294,8 @@ class Diverging(SimCLR):
     good_steps = 4
     steps = 0
 
-    def step(self, views):
-        terms, assignments, bounds = super().step(views)
+    def step(self, views, name="images"):
+        terms, assignments, bounds = super().step(views, name)
         self.steps += 1
         factor = math.nan if self.steps > self.good_steps else 0.0
         return Step(terms | {"broken": factor * terms["contrast"]}, assignments, bounds)
@@ -335,8 +335,8 @@ class OneComponent(MixEM):
 
 
 class Alike(SimCLR):
-    def step(self, views):
-        terms, assignments, bounds = super().step(0 * views)
+    def step(self, views, name="images"):
+        terms, assignments, bounds, _ = super().step(0 * views)
         return Step(terms, assignments, bounds)
 
 

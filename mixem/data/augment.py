@@ -28,8 +28,9 @@ class Augmentation:
     """A recipe for random views; with the defaults it only resizes.
 
     Calling it draws one view of each image: crop and resize, flip, affine map, colour jitter,
-    greyscale, blur, normalisation, in this order. Each image has its own draws; only the order
-    of the four jitter operations is shared by a batch (torchvision draws it for each image).
+    greyscale, blur, normalisation, in this order (``affine_first`` puts the affine map before the
+    crop). Each image has its own draws; only the order of the four jitter operations is shared by
+    a batch (torchvision draws it for each image).
 
     >>> views = Augmentation(size=32, crop_scale=(0.2, 1.0), flip=0.5)
     >>> images = torch.zeros(4, 3, 48, 64, dtype=torch.uint8)
@@ -41,7 +42,15 @@ class Augmentation:
         crop_scale: Least and greatest area of the crop, as a share of the image's; None for the
             central square.
         crop_ratio: Least and greatest width / height of the crop.
+        crop_sides: Sides of a square crop in pixels of the image, instead of ``crop_scale``; each
+            image draws one of them, and a place.
+        centre: Probability that a crop of ``crop_sides`` is central.
+        plain_side: Side of the central square that evaluation sees, in pixels of the image; None
+            for the largest.
         flip: Probability of mirroring left and right.
+        affine: Probability that rotation, shift, enlargement and shear of an image happen.
+        affine_first: The affine map comes before the crop, on the whole image, so that less black
+            comes in at the corners; images must be square then.
         degrees: Greatest rotation to either side.
         translate: Greatest shift along x and along y, in sides of the view. Not rounded to
             whole pixels as torchvision's is.
@@ -66,7 +75,12 @@ class Augmentation:
     size: int
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_sides: tuple[int, ...] = ()
+    centre: float = 0.0
+    plain_side: int | None = None
     flip: float = 0.0
+    affine: float = 1.0
+    affine_first: bool = False
     degrees: float = 0.0
     translate: float = 0.0
     scale: tuple[float, float] | None = None
@@ -89,7 +103,18 @@ class Augmentation:
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
         self._check("size", "a whole number from 1 on", _whole(self.size) and self.size >= 1)
-        for name in ("flip", "jitter", "grey", "blur"):
+        sides = isinstance(self.crop_sides, tuple) and all(
+            _whole(side) and side >= 1 for side in self.crop_sides
+        )
+        self._check("crop_sides", "whole numbers from 1 on", sides)
+        alone = not (self.crop_scale and self.crop_sides)
+        self._check("crop_sides", "() beside a crop_scale", alone)
+        self._check(
+            "plain_side",
+            "a whole number from 1 on",
+            self.plain_side is None or (_whole(self.plain_side) and self.plain_side >= 1),
+        )
+        for name in ("centre", "flip", "affine", "jitter", "grey", "blur"):
             self._check_number(name, 0, 1)
         for name, most in (("degrees", 180), ("translate", 1), ("shear", 89), ("hue", 0.5)):
             self._check_number(name, 0, most)
@@ -179,6 +204,8 @@ class Augmentation:
         draws = {}
         if self.crop_scale is not None:
             draws["box"] = self._draw_box(height, width, uniform)
+        elif self.crop_sides:
+            draws["box"] = self._draw_square(height, width, uniform)
         elif self.flip:
             box = central_square(height, width)
             draws["box"] = torch.stack([uniform(value, value) for value in box], 1)
@@ -189,6 +216,12 @@ class Augmentation:
             draws["translate"] = uniform(-self.translate, self.translate, 2)
             draws["scale"] = uniform(*(self.scale or (1, 1)))
             draws["shear"] = uniform(-self.shear, self.shear)
+            if self.affine < 1:
+                chosen = happens(self.affine)
+                draws["angle"].mul_(chosen)
+                draws["translate"].mul_(chosen[:, None])
+                draws["scale"].sub_(1).mul_(chosen).add_(1)
+                draws["shear"].mul_(chosen)
         if self.jitter:
             chosen = happens(self.jitter)
             for name in ("brightness", "contrast", "saturation"):
@@ -226,9 +259,24 @@ class Augmentation:
         corner = torch.where(found[:, None], corner, (spare / 2).floor_())
         return torch.cat([corner, torch.stack([h, w], 1)], 1)
 
+    def _draw_square(
+        self, height: int, width: int, uniform: Callable[..., torch.Tensor]
+    ) -> torch.Tensor:
+        """Top, left, height, width ``(n, 4)`` of square crops of the given sides."""
+        count = len(self.crop_sides)
+        which = uniform(0, count).floor_().clamp_max_(count - 1)
+        side = torch.zeros_like(which)
+        for index, pixels in enumerate(self.crop_sides):  # plain numbers: no wait for a GPU
+            side.add_((which == index).float(), alpha=pixels)
+        spare = torch.stack([height - side, width - side], 1)
+        corner = (uniform(0, 1, 2) * (spare + 1)).floor_().minimum(spare)
+        central = (uniform(0, 1) < self.centre)[:, None]
+        corner = torch.where(central, (spare / 2).floor_(), corner)
+        return torch.cat([corner, side[:, None], side[:, None]], 1)
+
     def _resized(self, images: torch.Tensor) -> torch.Tensor:
         """The central square ``(N, C, size, size)`` in [0, 1]."""
-        top, left, side, _ = central_square(*images.shape[2:])
+        top, left, side, _ = central_square(*images.shape[2:], side=self.plain_side)
         views = images[:, :, top : top + side, left : left + side].float().div_(255)
         if side == self.size:
             return views
@@ -238,14 +286,17 @@ class Augmentation:
         self, images: torch.Tensor, draws: dict[str, torch.Tensor], order: list[str]
     ) -> torch.Tensor:
         """The views ``(N, C, size, size)`` that the draws describe."""
+        names = ("angle", "translate", "scale", "shear")
+        maps = {name: draws[name] for name in names if name in draws}
         if "rows" in draws:
             pixels = images.float().mul_(1 / 255)
+            if maps and self.affine_first:
+                pixels, maps = operations.affine(pixels, **maps), {}
             views = operations.resample(pixels, draws["rows"], draws["columns"])
         else:
             views = self._resized(images)
-        if "angle" in draws:
-            names = ("angle", "translate", "scale", "shear")
-            views = operations.affine(views, **{name: draws[name] for name in names})
+        if maps:
+            views = operations.affine(views, **maps)
         for name in order:
             if name in draws:
                 views = JITTER[name](views, draws[name], out=views)
@@ -263,6 +314,17 @@ class Augmentation:
             raise InputError(
                 f"images are {images.dtype} of shape {shape}; "
                 "give a uint8 tensor of shape (N, 1 or 3, H, W), none of them 0"
+            )
+        h, w = shape[2:]
+        largest = max((*self.crop_sides, self.plain_side or 1))
+        if largest > min(h, w):
+            raise InputError(
+                f"a crop of {largest} x {largest} pixels out of images of {h} x {w}; "
+                "give larger images or smaller crop_sides and plain_side"
+            )
+        if self.affine_first and h != w:
+            raise InputError(
+                f"images of {h} x {w} pixels; affine_first needs square ones, leave it off"
             )
 
     def _check(self, name: str, expected: str, holds: bool) -> None:
@@ -290,9 +352,11 @@ class Augmentation:
         )
 
 
-def central_square(height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, height, width of the largest central square."""
-    side = min(height, width)
+def central_square(
+    height: int, width: int, *, side: int | None = None
+) -> tuple[int, int, int, int]:
+    """Top, left, height, width of the central square, by default the largest."""
+    side = side or min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
 
 

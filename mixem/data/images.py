@@ -144,9 +144,10 @@ def load_images(
     Args:
         name: "digits" (8 x 8, embedded in scikit-learn), "mnist", "cifar10", "cifar100-20" (the
             20 superclasses), "stl10", or "folder:PATH".
-        split: "train", "test" or "train+test"; for stl10 also "unlabeled" and
-            "train+unlabeled". Of digits, the first 1,297 images are "train" and the last 500,
-            by other writers, "test". For folders see :func:`mixem.data.folder.read_folder`.
+        split: "train", "test" or "train+test"; for stl10 also "unlabeled",
+            "train+unlabeled" and "train+unlabeled+test". Of digits, the first 1,297 images are
+            "train" and the last 500, by other writers, "test". For folders see
+            :func:`mixem.data.folder.read_folder`.
         root: Where the data sets lie, and the cache of large folders. By default
             ``$MIXEM_DATA``, or else ``~/.cache/mixem``.
         download: Fetch a data set that is not there.
@@ -217,7 +218,7 @@ def _from_torchvision(
     """Images, labels and class names of a data set that torchvision reads."""
     known: tuple[str, ...] = ("train", "test", "train+test")
     if name == "stl10":
-        known = (*known, "unlabeled", "train+unlabeled")
+        known = (*known, "unlabeled", "train+unlabeled", "train+unlabeled+test")
     parts = _parts(name, split, known)
     folder, read = READERS[name]
     try:

@@ -18,9 +18,11 @@ from mixem.evaluation.kmeans import (
     normalise_rows,
 )
 from mixem.evaluation.matching import (
+    accuracy_by_labels,
     clustering_accuracy,
     confusion_matrix,
     majority_accuracy,
+    majority_mapping,
     match_clusters,
 )
 from mixem.evaluation.metrics import ClusterUsage, ari, cluster_usage, clustering_scores, nmi
@@ -30,6 +32,7 @@ __all__ = [
     "ClusterUsage",
     "KMeansProtocol",
     "KMeansResult",
+    "accuracy_by_labels",
     "ari",
     "assign_to_centres",
     "cluster_usage",
@@ -42,6 +45,7 @@ __all__ = [
     "knn_accuracy",
     "linear_probe",
     "majority_accuracy",
+    "majority_mapping",
     "match_clusters",
     "nmi",
     "normalise_rows",

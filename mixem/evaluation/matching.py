@@ -101,6 +101,82 @@ def clustering_accuracy(
     return float(counts[linear_sum_assignment(counts, maximize=True)].sum() / counts.sum())
 
 
+def majority_mapping(
+    labels: ArrayLike | torch.Tensor, clusters: ArrayLike | torch.Tensor, count: int
+) -> NDArray[np.int64]:
+    """The commonest class of each cluster: a many-to-one map from clusters to classes.
+
+    IIC's way of scoring more clusters than classes (``cluster_eval.py``, mode ``orig``). As there,
+    a cluster without a labelled image becomes class 0, and of equally common classes the lowest
+    wins.
+
+    Args:
+        labels: (N,) class of each image, -1 for an unlabelled image.
+        clusters: (N,) cluster of each image, below ``count``.
+        count: Number of clusters.
+
+    Returns:
+        (count,) class of each cluster; index it with clusters to get classes.
+
+    Raises:
+        InputError: See ``labelled_pairs``; or if a cluster is not below ``count``.
+
+    Example:
+        >>> majority_mapping([0, 0, 1, 1, 1], [2, 2, 2, 0, 0], 4).tolist()
+        [1, 0, 0, 0]
+    """
+    classes, found = labelled_pairs(labels, clusters)
+    if found.max() >= count:
+        raise InputError(f"cluster {found.max()} among {count} clusters; count from 0")
+    counts = np.zeros((count, classes.max() + 1), dtype=np.int64)
+    np.add.at(counts, (found, classes), 1)
+    return counts.argmax(axis=1)
+
+
+def accuracy_by_labels(
+    labels: ArrayLike | torch.Tensor,
+    clusters: ArrayLike | torch.Tensor,
+    test_labels: ArrayLike | torch.Tensor,
+    test_clusters: ArrayLike | torch.Tensor,
+    *,
+    count: int,
+    share: float,
+    draws: int = 10,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Accuracy on test images when only a share of the other labels maps clusters to classes.
+
+    Args:
+        labels: (N,) class of each image that may be used for the mapping.
+        clusters: (N,) cluster of each of them.
+        test_labels: (M,) class of each image that is scored.
+        test_clusters: (M,) cluster of each of them.
+        count: Number of clusters.
+        share: Of the labels, above 0 and at most 1; int(N * share) of them are drawn without
+            replacement, at least one (IIC, ``truncated_dataset.py``).
+        draws: Random subsets of the labels; one is enough for all of them.
+        seed: Of the subsets.
+
+    Returns:
+        Mean and standard deviation over the draws, as fractions.
+
+    Raises:
+        InputError: See ``labelled_pairs``; or if the share or the number of draws is impossible.
+    """
+    if not 0 < share <= 1 or draws < 1:
+        raise InputError(f"share {share}, {draws} draws; give a share in (0, 1] and 1 draw or more")
+    classes, found = labelled_pairs(labels, clusters)
+    test_classes, test_found = labelled_pairs(test_labels, test_clusters)
+    rng = np.random.default_rng(seed)
+    drawn = max(1, int(len(classes) * share))
+    accuracies = []
+    for _ in range(draws if drawn < len(classes) else 1):
+        chosen = rng.choice(len(classes), drawn, replace=False)
+        mapping = majority_mapping(classes[chosen], found[chosen], count)
+        accuracies.append(np.mean(mapping[test_found] == test_classes))
+    return float(np.mean(accuracies)), float(np.std(accuracies))
+
+
 def majority_accuracy(
     labels: ArrayLike | torch.Tensor, clusters: ArrayLike | torch.Tensor
 ) -> float:

@@ -1,7 +1,8 @@
 """Methods: one paper, one file, from views to loss terms to assignments."""
 
 from mixem.methods.base import Method, Step, extract
+from mixem.methods.iic import IIC
 from mixem.methods.mixem import MixEM
 from mixem.methods.simclr import SimCLR
 
-__all__ = ["Method", "MixEM", "SimCLR", "Step", "extract"]
+__all__ = ["IIC", "Method", "MixEM", "SimCLR", "Step", "extract"]

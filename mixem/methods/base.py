@@ -15,14 +15,16 @@ class Step(NamedTuple):
 
     Attributes:
         terms: The weighted loss terms by name; their sum is the loss.
-        assignments: Soft assignments ``(B, k)`` of the batch without gradient, for the collapse
-            meter; None for a method that has no clusters of its own.
+        assignments: Soft assignments ``(B, k)`` of the batch without gradient, or ``(h, B, k)`` of
+            h sub-heads, for the collapse meter; None for a method without clusters of its own.
         bounds: For some of the terms, the value a collapsed network would have.
+        details: Further values ``(n,)`` without gradient that the log keeps the means of.
     """
 
     terms: dict[str, torch.Tensor]
     assignments: torch.Tensor | None
     bounds: dict[str, float]
+    details: dict[str, torch.Tensor] | None = None
 
 
 class Method(nn.Module):
@@ -32,7 +34,14 @@ class Method(nn.Module):
         backbone: Maps float images ``(N, C, H, W)`` to features ``(N, D)``; has ``out_features``.
         views: How a training view is drawn; its ``plain`` form is what evaluation sees.
         clusters: Number k of k-means centres that :meth:`cluster` compares with.
+
+    Attributes:
+        passes: What an epoch consists of: the names of its passes over the images, in order.
+        clusters_itself: The main number scores :meth:`assign`, and not k-means on features.
     """
+
+    passes: tuple[str, ...] = ("images",)
+    clusters_itself = False
 
     centres: torch.Tensor
     variance: torch.Tensor
@@ -49,9 +58,12 @@ class Method(nn.Module):
         """Two independent views of each image: uint8 ``(B, C, h, w)`` to ``(2, B, C, H, W)``."""
         return torch.stack([self.views(images, generator) for _ in range(2)])
 
-    def step(self, views: torch.Tensor) -> Step:
-        """Loss terms of a batch of views."""
+    def step(self, views: torch.Tensor, name: str = "images") -> Step:
+        """Loss terms of a batch of views, in the pass of that name."""
         raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+    def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
+        """What is done once after the last epoch, without labels; nothing by default."""
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images of any size as the network sees them outside training."""
@@ -109,14 +121,17 @@ def extract(
     Args:
         method: A trained method.
         images: uint8 ``(N, C, H, W)``, on any device.
-        what: "features", "embeddings", "assign" or "cluster": the function of the method to call.
+        what: "features", "embeddings", "assign", "cluster" or "sub_heads": the function of the
+            method to call.
         batch_size: Images a batch.
 
     Returns:
-        float32 ``(N, D)`` on the CPU.
+        float32 ``(N, ...)`` on the CPU.
     """
-    if what not in (known := ("features", "embeddings", "assign", "cluster")):
-        raise InputError(f"what is {what!r}; give one of {', '.join(known)}")
+    known = ("features", "embeddings", "assign", "cluster", "sub_heads")
+    if what not in known or not hasattr(method, what):
+        has = ", ".join(name for name in known if hasattr(method, name))
+        raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")
     device = next(method.parameters()).device
     training = method.training
     method.eval()

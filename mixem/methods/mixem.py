@@ -78,7 +78,7 @@ class MixEM(Method):
         p = logits.to(embeddings.dtype).softmax(1)
         return mix(embeddings, p), p
 
-    def step(self, views: torch.Tensor) -> Step:
+    def step(self, views: torch.Tensor, name: str = "images") -> Step:
         """The five terms, weighted; all but NT-Xent are sums over the two views."""
         z, p = self.mixture(self.backbone(views.flatten(0, 1)))
         by_view = list(zip(z.chunk(2), p.chunk(2), strict=True))

@@ -38,7 +38,7 @@ class SimCLR(Method):
         self.head = ProjectionHead(self.feature_size, embedding_size)
         self.temperature = temperature
 
-    def step(self, views: torch.Tensor) -> Step:
+    def step(self, views: torch.Tensor, name: str = "images") -> Step:
         """NT-Xent of the two views ``(2, B, C, H, W)``, forwarded as one batch."""
         z1, z2 = self.head(self.backbone(views.flatten(0, 1))).chunk(2)
         contrast = nt_xent(z1, z2, temperature=self.temperature)

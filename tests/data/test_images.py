@@ -233,6 +233,7 @@ def test_stl10_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("test", [0, 1, 2]),
         ("train+test", [0, 1, 0, 1, 2]),
         ("train+unlabeled", [0, 1, -1, -1, -1, -1]),
+        ("train+unlabeled+test", [0, 1, -1, -1, -1, -1, 0, 1, 2]),
     ):
         images = load_images("stl10", split=split, root=tmp_path)
         assert images.images.shape == (len(labels), 3, 96, 96)

@@ -252,7 +252,7 @@ def test_what_extract_returns_can_be_trained_on():
 
 
 def test_extract_of_something_unknown():
-    with pytest.raises(InputError, match="'logits'; give one of features, embeddings"):
+    with pytest.raises(InputError, match="'logits'; SimCLR has features, embeddings"):
         extract(make(SimCLR), digits(2), "logits")
 
 

@@ -1,0 +1,310 @@
+"""IIC: digits and a small MNIST for two CPU cores, and every clustering run of the paper.
+
+Numbers such as 685 are the author's names of the runs in ``examples/commands.txt``.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from mixem.data import Augmentation
+from mixem.evaluation import KMeansProtocol
+from mixem.experiments.mixem import DIGITS_VIEWS
+from mixem.experiments.settings import Experiment, IICSettings
+from mixem.train import TrainConfig
+
+_SOURCES = {
+    "name": "this book",
+    "method": "the paper",
+    "images": "the paper, table 1",
+    "train_split": "utils/cluster/data.py; shuffled here, in a fixed order there",
+    "test_split": "utils/cluster/data.py",
+    "over_split": "utils/cluster/data.py",
+    "clusters": "commands.txt: output_k_B",
+    "backbone": "commands.txt: arch, batchnorm_track",
+    "views": "utils/cluster/transforms.py, tf2; rotation is bilinear here, nearest there",
+    "plain_views": "utils/cluster/transforms.py, tf1; evaluation as tf3",
+    "settings": "commands.txt",
+    "settings.over_clusters": "commands.txt: output_k_A",
+    "settings.sub_heads": "commands.txt: num_sub_heads",
+    "settings.repeats": "commands.txt: num_dataloaders",
+    "settings.passes": "commands.txt: head_A_first, head_A_epochs, head_B_epochs",
+    "settings.lamb": "commands.txt: lamb_A, lamb_B",
+    "settings.head_std": "residual.py, vgg.py",
+    "training": "commands.txt",
+    "training.epochs": "length of the author's log; the command's bound was never reached",
+    "training.batch_size": "commands.txt: batch_sz / num_dataloaders; in order there",
+    "training.weight_decay": "cluster_sobel_twohead.py: Adam without",
+    "training.constant_epochs": "commands.txt: no schedule",
+    "training.snapshots": "this book",
+    "protocol": "not used",
+    "protocol.fit_split": "the images that are scored, as cluster_eval.py matches on them",
+    "mapping": "cluster_eval.py: hung",
+    "start": "random, as the paper",
+}
+
+
+def _constant(epochs: int, batch_size: int, learning_rate: float = 1e-4) -> TrainConfig:
+    """Adam with a constant rate; ``batch_size`` counts images, the official one pairs."""
+    return TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=0.0,
+        constant_epochs=epochs,
+    )
+
+
+# --- Table 1 ------------------------------------------------------------------------------------
+
+_MNIST_VIEWS = Augmentation(
+    size=24,
+    crop_sides=(16, 20, 24),
+    plain_side=20,
+    affine=0.5,
+    affine_first=True,
+    degrees=25,
+    brightness=0.4,
+    contrast=0.4,
+    jitter=1.0,
+)
+_MNIST = Experiment(  # 685
+    name="mnist/iic",
+    method="iic",
+    images="mnist",
+    train_split="train+test",
+    test_split="train+test",
+    backbone="clusternet6c-batch",
+    clusters=10,
+    views=_MNIST_VIEWS,
+    plain_views=Augmentation(size=24, crop_sides=(20,), centre=0.5, plain_side=20),
+    settings=IICSettings(over_clusters=50, repeats=5, passes=("main", "main", "over")),
+    training=_constant(463, 140),
+    protocol=KMeansProtocol(fit_split="train+test"),
+    sources=_SOURCES,
+)
+
+
+def _colour_views(size: int, side: int) -> tuple[Augmentation, Augmentation]:
+    """Transformed and plain views of the sets that are seen through Sobel filters."""
+    plain = Augmentation(size=size, crop_sides=(side,), plain_side=side)
+    return replace(
+        plain, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.125, jitter=1.0
+    ), plain
+
+
+_CIFAR_VIEWS, _CIFAR_PLAIN = _colour_views(32, 20)
+_STL_VIEWS, _STL_PLAIN = _colour_views(64, 64)
+_CIFAR10 = replace(  # 640
+    _MNIST,
+    name="cifar10/iic",
+    images="cifar10",
+    backbone="clusternet5g-batch",
+    views=_CIFAR_VIEWS,
+    plain_views=_CIFAR_PLAIN,
+    settings=IICSettings(over_clusters=70, repeats=3, passes=("over", "main", "main")),
+    training=_constant(1447, 220),
+)
+_CIFAR20 = replace(  # 579
+    _CIFAR10,
+    name="cifar100-20/iic",
+    images="cifar100-20",
+    backbone="clusternet5g",
+    clusters=20,
+    settings=IICSettings(over_clusters=140, repeats=5, passes=("main", "over")),
+    training=_constant(1051, 200),
+)
+_STL10 = replace(  # 569
+    _CIFAR20,
+    name="stl10/iic",
+    images="stl10",
+    clusters=10,
+    views=_STL_VIEWS,
+    plain_views=_STL_PLAIN,
+    over_split="train+unlabeled+test",
+    settings=IICSettings(over_clusters=70, repeats=5, passes=("over", "main")),
+    training=_constant(389, 140),
+)
+_STL10_B2A1 = replace(  # 570
+    _STL10,
+    name="stl10/iic-main-twice",
+    settings=replace(_STL10.settings, passes=("main", "main", "over")),
+    training=_constant(607, 140),
+)
+
+# --- Table 2: ablations on STL-10 ---------------------------------------------------------------
+
+_UNKNOWN = {
+    **_SOURCES,
+    "training.epochs": "that of stl10/iic; the author's log is not at hand",
+}
+_ABLATIONS = (
+    replace(  # 692: the second head stays, and still sees the unlabelled images
+        _STL10,
+        name="stl10/iic-no-overclustering",
+        settings=replace(_STL10.settings, over_clusters=10),
+        sources=_UNKNOWN,
+    ),
+    replace(  # 693
+        _STL10,
+        name="stl10/iic-one-sub-head",
+        settings=replace(_STL10.settings, sub_heads=1),
+        sources=_UNKNOWN,
+    ),
+    replace(  # 694: as many pairs, so five times as many images a batch
+        _STL10,
+        name="stl10/iic-no-repeats",
+        settings=replace(_STL10.settings, repeats=1),
+        training=_constant(389, 700),
+        sources=_UNKNOWN,
+    ),
+    replace(  # 695
+        _STL10,
+        name="stl10/iic-no-unlabelled",
+        over_split=None,
+        sources=_UNKNOWN,
+    ),
+)
+
+# --- Figure 6: IIC+, overclustering with labels for the mapping only -----------------------------
+
+
+def _plus(
+    experiment: Experiment,
+    name: str,
+    *,
+    clusters: int,
+    images_a_batch: int,
+    repeats: int,
+    **changes: Any,
+) -> Experiment:
+    """One head of many clusters, trained on the training split, mapped by its labels."""
+    return replace(
+        experiment,
+        name=name,
+        train_split="train",
+        test_split="test",
+        over_split=None,
+        clusters=clusters,
+        settings=replace(experiment.settings, repeats=repeats, passes=("main",)),
+        training=_constant(3200, images_a_batch),
+        protocol=KMeansProtocol(fit_split="train"),
+        mapping="majority",
+        sources={
+            **_SOURCES,
+            "clusters": "commands.txt: output_k",
+            "training.epochs": "commands.txt: num_epochs, an upper bound",
+            "settings.over_clusters": "not used, there is one head",
+            "protocol.fit_split": "IIC+: the labels that map clusters to classes",
+            "mapping": "cluster_eval.py: orig",
+        },
+        **changes,
+    )
+
+
+_STL10_PLUS = _plus(  # 653
+    _STL10, "stl10/iic-plus", clusters=140, images_a_batch=280, repeats=5
+)
+_PLUS = (
+    replace(_STL10_PLUS, train_split="train+unlabeled"),
+    _plus(  # 652
+        _CIFAR10,
+        "cifar10/iic-plus",
+        clusters=140,
+        images_a_batch=440,
+        repeats=3,
+        backbone="clusternet5g",
+    ),
+    _plus(  # 654: the VGG-like net on colours and edges
+        _CIFAR20,
+        "cifar100-20/iic-plus",
+        clusters=280,
+        images_a_batch=560,
+        repeats=5,
+        backbone="clusternet6c-sobel",
+        views=replace(_CIFAR_VIEWS, size=24),
+        plain_views=replace(_CIFAR_PLAIN, size=24),
+    ),
+    _plus(  # 665
+        _MNIST,
+        "mnist/iic-plus",
+        clusters=25,
+        images_a_batch=70,
+        repeats=5,
+        backbone="clusternet6c",
+    ),
+    replace(  # 650: the trunk that is finetuned for Table 3
+        _STL10_PLUS,
+        name="stl10/iic-plus-70",
+        train_split="train+unlabeled",
+        clusters=70,
+        training=_constant(3200, 140),
+    ),
+)
+
+# --- for two CPU cores --------------------------------------------------------------------------
+
+_OURS = {
+    **_SOURCES,
+    "backbone": "the paper's, with a quarter of its channels",
+    "settings.head_std": "PyTorch's default: with the paper's the heads take long to begin",
+    "training": "this book, chosen for two CPU cores",
+    "training.epochs": "this book, chosen for two CPU cores",
+    "training.batch_size": "this book, chosen for two CPU cores",
+}
+_MNIST_SMALL = replace(
+    _MNIST,
+    name="mnist/iic-small",
+    backbone="clusternet6c-16-batch",
+    settings=replace(_MNIST.settings, repeats=3, head_std=None),
+    training=_constant(6, 140, 1e-3),
+    sources={**_OURS, "settings.repeats": "this book, chosen for two CPU cores"},
+)
+_DIGITS = replace(
+    _MNIST_SMALL,
+    name="digits/iic",
+    images="digits",
+    backbone="clusternet6c-16",
+    views=DIGITS_VIEWS,
+    plain_views=None,
+    training=_constant(40, 140, 1e-3),
+    sources={
+        **_OURS,
+        "images": "scikit-learn, load_digits",
+        "train_split": "this book: all images, as there is no official split",
+        "test_split": "this book: all images, as there is no official split",
+        "views": "this book, as digits/simclr",
+        "plain_views": "this book: the whole image",
+        "settings.repeats": "this book, chosen for two CPU cores",
+    },
+)
+_DIGITS_PLUS = replace(
+    _DIGITS,
+    name="digits/iic-plus",
+    train_split="train",
+    test_split="test",
+    clusters=50,
+    settings=replace(_DIGITS.settings, passes=("main",)),
+    protocol=KMeansProtocol(fit_split="train"),
+    mapping="majority",
+    sources={
+        **_DIGITS.sources,
+        "train_split": "this book: the first writers of the set",
+        "test_split": "this book: the last 500 images, of other writers",
+        "clusters": "this book: five times the classes",
+        "protocol.fit_split": "IIC+: the labels that map clusters to classes",
+        "mapping": "cluster_eval.py: orig",
+    },
+)
+
+EXPERIMENTS = (
+    _DIGITS,
+    _DIGITS_PLUS,
+    _MNIST_SMALL,
+    _MNIST,
+    _CIFAR10,
+    _CIFAR20,
+    _STL10,
+    _STL10_B2A1,
+    *_ABLATIONS,
+    *_PLUS,
+)

@@ -1,0 +1,201 @@
+"""What an experiment consists of: frozen records of settings, every value with its source."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from mixem.data import Augmentation
+from mixem.errors import InputError
+from mixem.evaluation import KMeansProtocol
+from mixem.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class SimCLRSettings:
+    """What network and loss are made of; see :class:`mixem.methods.SimCLR`."""
+
+    embedding_size: int = 32
+    temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.embedding_size < 1:
+            raise InputError(f"embedding_size is {self.embedding_size}; give at least 1")
+        if not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature}; give a positive number")
+
+
+@dataclass(frozen=True)
+class MixEMSettings(SimCLRSettings):
+    """What networks and losses are made of; see :class:`mixem.methods.MixEM`."""
+
+    components: int = 10
+    diversity_weight: float = 2.0
+    confidence_weight: float = 0.1
+    pull_weight: float = 0.1
+    push_weight: float = 0.05
+    confidence: str = "confidence"
+    extra_projection: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.components < 1:
+            raise InputError(f"components is {self.components}; give at least 1")
+        if self.confidence not in ("confidence", "entropy"):
+            raise InputError(f"confidence is {self.confidence!r}; give 'confidence' or 'entropy'")
+
+
+@dataclass(frozen=True)
+class IICSettings:
+    """What heads and loss are made of; see :class:`mixem.methods.IIC`."""
+
+    over_clusters: int = 50
+    sub_heads: int = 5
+    repeats: int = 5
+    passes: tuple[str, ...] = ("main", "main", "over")
+    lamb: float = 1.0
+    head_std: float | None = 0.01
+
+    def __post_init__(self) -> None:
+        if isinstance(self.passes, list):  # as JSON has it
+            object.__setattr__(self, "passes", tuple(self.passes))
+        for name, least in (("over_clusters", 2), ("sub_heads", 1), ("repeats", 1)):
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
+        if "main" not in self.passes or set(self.passes) - {"main", "over"}:
+            raise InputError(f"passes are {self.passes!r}; give 'main', and 'over' if wanted")
+        if not 0 <= self.lamb < math.inf:
+            raise InputError(f"lamb is {self.lamb}; give a number from 0 on")
+
+
+SETTINGS: dict[str, Any] = {  # by method
+    "simclr": SimCLRSettings,
+    "mixem": MixEMSettings,
+    "iic": IICSettings,
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run but the seed.
+
+    Attributes:
+        name: ``images/method``, perhaps with a variant.
+        method: "simclr", "mixem" or "iic".
+        images: What :func:`mixem.data.load_images` calls them.
+        train_split: Images trained on, without labels.
+        test_split: Images scored.
+        backbone: A key of :data:`mixem.models.BACKBONES`.
+        clusters: Number k of clusters, the number of classes of the data.
+        views: How training views are drawn.
+        settings: Of the method, an instance of ``SETTINGS[method]``.
+        training: Of the optimiser.
+        protocol: The k-means behind the main number, for methods without clusters of their own.
+        mapping: How clusters get a class when they are scored, for IIC: "one-to-one", or
+            "majority" of the labels of ``protocol.fit_split``.
+        plain_views: How IIC's plain view is drawn, at the size of the others; None for the central
+            square.
+        over_split: Images of IIC's overclustering passes; None for those of ``train_split``.
+        start: Experiment whose run of the same seed gives the backbone's start; None is random.
+        sources: Where each value comes from, by its path, such as ``training.epochs``.
+    """
+
+    name: str
+    method: Literal["simclr", "mixem", "iic"]
+    images: str
+    train_split: str
+    test_split: str
+    backbone: str
+    clusters: int
+    views: Augmentation
+    settings: Any
+    training: TrainConfig
+    protocol: KMeansProtocol
+    start: str | None = None
+    mapping: Literal["one-to-one", "majority"] = "one-to-one"
+    plain_views: Augmentation | None = None
+    over_split: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.clusters < 1:
+            raise InputError(f"{self.clusters} clusters; give at least 1")
+        if self.method not in SETTINGS:
+            raise InputError(f"method is {self.method!r}; give one of {', '.join(SETTINGS)}")
+        if type(self.settings) is not SETTINGS[self.method]:
+            raise InputError(
+                f"{self.method} with {type(self.settings).__name__}; "
+                f"give {SETTINGS[self.method].__name__}"
+            )
+        if self.mapping not in ("one-to-one", "majority"):
+            raise InputError(f"mapping is {self.mapping!r}; give 'one-to-one' or 'majority'")
+
+    def values(self) -> dict[str, Any]:
+        """All settings by path, such as ``{"training.epochs": 200, ...}``, sources left out."""
+        return dict(_leaves(self))
+
+    def source(self, path: str) -> str:
+        """Where the value at ``path`` comes from; a group's source serves its members."""
+        return self.sources.get(path) or self.sources[path.split(".")[0]]
+
+    def override(self, **changes: Any) -> "Experiment":
+        """This experiment with other values, given by path with a double underscore for the dot.
+
+            >>> from mixem.experiments import get
+            >>> get("digits/mixem").override(training__epochs=2).training.epochs
+            2
+
+        Raises:
+            InputError: If a name does not exist; the message lists the names.
+        """
+        changed, known = self, self.values()
+        del known["name"]
+        for name, value in changes.items():
+            path = name.replace("__", ".")
+            if path not in known:
+                near = difflib.get_close_matches(path, known, n=1)
+                raise InputError(
+                    f"{self.name} has no setting {path!r} to change; "
+                    + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}")
+                )
+            value = _like(path, value, known[path])
+            outer, _, inner = path.partition(".")
+            if inner:
+                value = replace(getattr(changed, outer), **{inner: value})
+            changed = replace(
+                changed,
+                **{outer: value},
+                sources={**changed.sources, path: "changed for this run"},
+            )
+        return changed
+
+
+OPTIONAL = {  # what may be None, wherever it stands
+    "start", "plain_views", "over_split", "crop_scale", "scale", "blur_kernel", "plain_side",
+    "head_std",
+}  # fmt: skip
+
+
+def _like(path: str, value: Any, old: Any) -> Any:
+    """``value`` if it is of the same type as the old one; a whole number will do for any number."""
+    if value is None and path.split(".")[-1] in OPTIONAL:
+        return None
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is not None and type(value) is not type(old):
+        raise InputError(
+            f"{path} is {value!r}, of type {type(value).__name__}; "
+            f"give a {type(old).__name__} like {old!r}"
+        )
+    return value
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in dataclasses.fields(value):
+        inner = getattr(value, item.name)
+        if dataclasses.is_dataclass(inner):
+            yield from _leaves(inner, f"{prefix}{item.name}.")
+        elif item.name != "sources":
+            yield f"{prefix}{item.name}", inner
