@@ -60,6 +60,25 @@ class Run:
     record: dict[str, Any]
     history: list[dict[str, Any]]
 
+    def at(self, epoch: int) -> Method:
+        """The method as it was after an epoch of ``training.snapshots``, 0 for the start.
+
+        A sub-head chosen at the end is chosen here too.
+
+        Raises:
+            InputError: If no weights were kept after that epoch.
+        """
+        if epoch not in self.experiment.training.snapshots:
+            raise InputError(
+                f"no weights of epoch {epoch}; there are {self.experiment.training.snapshots}, "
+                "set training.snapshots for others"
+            )
+        method = build(self.experiment, channels=self.record["data"]["shape"][0], seed=0)
+        load_weights(self.folder / f"epoch-{epoch}.safetensors", method)
+        if isinstance(method, IIC) and isinstance(self.method, IIC):
+            method.chosen.copy_(self.method.chosen)
+        return method
+
 
 def run(
     experiment: Experiment | str,

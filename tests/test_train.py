@@ -295,7 +295,7 @@ class Diverging(SimCLR):
     steps = 0
 
     def step(self, views, name="images"):
-        terms, assignments, bounds = super().step(views, name)
+        terms, assignments, bounds, _ = super().step(views, name)
         self.steps += 1
         factor = math.nan if self.steps > self.good_steps else 0.0
         return Step(terms | {"broken": factor * terms["contrast"]}, assignments, bounds)

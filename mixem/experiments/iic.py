@@ -266,7 +266,7 @@ _DIGITS = replace(
     backbone="clusternet6c-16",
     views=DIGITS_VIEWS,
     plain_views=None,
-    training=_constant(40, 140, 1e-3),
+    training=replace(_constant(40, 140, 1e-3), snapshots=(0, 1, 3, 6, 12, 40)),
     sources={
         **_OURS,
         "images": "scikit-learn, load_digits",

@@ -1,8 +1,11 @@
 """IIC's networks: sizes, counts, starts, batch statistics, Sobel filters, sub-heads."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
@@ -20,7 +23,7 @@ def parameters(*modules: nn.Module) -> int:
 
 def count_6c(channels: int, width: int) -> int:
     chain = [channels, width, 2 * width, 4 * width, 8 * width]
-    return sum(25 * a * b + 2 * b for a, b in zip(chain[:-1], chain[1:], strict=True))
+    return sum(25 * a * b + 2 * b for a, b in itertools.pairwise(chain))
 
 
 def count_5g(channels: int, width: int, stages: int = 4) -> int:
@@ -40,7 +43,8 @@ def shapes(net: nn.Module, kind: type, images: torch.Tensor) -> list[tuple[int, 
     for module in net.modules():
         if isinstance(module, kind):
             module.register_forward_hook(lambda module, given, out: found.append(out.shape[1:]))
-    return [tuple(shape) for shape in [*found, net(images).shape[1:]]]
+    found.append(net(images).shape[1:])
+    return [tuple(shape) for shape in found]
 
 
 def convolutions(net: nn.Module) -> list[nn.Conv2d]:
@@ -124,14 +128,39 @@ def test_maps_of_clusternet6c(size, maps):
         assert net.out_features == 4608
 
 
-def test_the_small_network_keeps_places():
-    # The same stroke in two corners; the mean over places would tell them apart by the border only.
+def written_out(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What either network does in training, as the notes to its layers say, block by block."""
+    weights = iter(net.parameters())
+
+    def convolution(x: torch.Tensor, padding: int, stride: int = 1) -> torch.Tensor:
+        x = F.conv2d(x, next(weights), stride=stride, padding=padding)
+        return F.batch_norm(x, None, None, next(weights), next(weights), training=True)
+
+    if isinstance(net, ClusterNet6c):
+        x = F.relu(convolution(images, 2))
+        for _ in range(3):
+            x = F.relu(convolution(F.max_pool2d(x, 2), 2))
+        return x.flatten(1)
+    x = F.max_pool2d(F.relu(convolution(images, 1)), 2, padding=1)
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            y = F.relu(convolution(x, 1, stride))
+            y = convolution(y, 1)
+            x = F.relu(y + (convolution(x, 0, stride) if stride == 2 else x))
+    return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("make", [ClusterNet5g, ClusterNet6c])
+@pytest.mark.parametrize("running", [True, False])
+def test_equals_the_layers_written_out(make, running):
     torch.manual_seed(0)
-    net = ClusterNet6c(width=4, size=24).eval()
-    images = torch.zeros(2, 1, 24, 24)
-    images[0, 0, 2:7, 4] = images[1, 0, 18:23, 20] = 1
-    first, second = net(images)
-    assert not torch.allclose(first, second, atol=1e-2)
+    net = make(2, width=3, running_statistics=running).double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 0.1 * torch.randn_like(p)  # batch norm's too
+    images = torch.rand(4, 2, 24, 24, dtype=torch.float64)
+    assert torch.allclose(net(images), written_out(net, images), atol=1e-12)
 
 
 @pytest.mark.parametrize("make", [ClusterNet5g, ClusterNet6c])
@@ -218,13 +247,12 @@ def test_sizes_that_cannot_be_are_refused(make, message):
 def test_backbones_by_name(name, channels, size, kind, inputs, features, running, sobel):
     with META:
         net = make_backbone(name, in_channels=channels, size=size)
-        assert net(torch.empty(2, channels, size, size)).shape == (2, features)
+        (trunk,) = (m for m in net.modules() if isinstance(m, ClusterNet5g | ClusterNet6c))
+        assert trunk(torch.empty(2, inputs, size, size)).shape == (2, features)
+    assert type(trunk) is kind
     assert net.out_features == features
-    assert [type(m) for m in net.modules() if isinstance(m, ClusterNet5g | ClusterNet6c)] == [kind]
-    assert convolutions(net)[0].in_channels == inputs
-    assert any(isinstance(m, nn.BatchNorm2d) and m.track_running_stats for m in net.modules()) == (
-        running
-    )
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {m.track_running_stats for m in norms} == {running}
     assert [m.keep for m in net.modules() if isinstance(m, Sobel)] == (
         [] if sobel is None else [sobel]
     )
