@@ -129,7 +129,7 @@ def test_maps_of_clusternet6c(size, maps):
 
 
 def written_out(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What either network does in training, as the notes to its layers say, block by block."""
+    """What either network does in training, block by block, from its weights in order."""
     weights = iter(net.parameters())
 
     def convolution(x: torch.Tensor, padding: int, stride: int = 1) -> torch.Tensor:
