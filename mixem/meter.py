@@ -75,7 +75,7 @@ class Meter:
         bound = self.bounds.get("contrast", math.inf)
         if row["terms"].get("contrast", 0) > 0.995 * bound:
             return f"the contrastive loss stays at its bound {bound:.3f}: all embeddings are alike"
-        if row["terms"].get("main", -math.inf) > -0.01:
+        if row["terms"].get("main", -math.inf) > -1e-3:
             return "the loss of the main head stays at 0: its clusters say nothing of the image"
         return None
 

@@ -207,7 +207,7 @@ class Augmentation:
         elif self.crop_sides:
             draws["box"] = self._draw_square(height, width, uniform)
         elif self.flip:
-            box = central_square(height, width)
+            box = central_square(height, width, side=self.plain_side)
             draws["box"] = torch.stack([uniform(value, value) for value in box], 1)
         if "box" in draws:
             draws["mirror"] = happens(self.flip)

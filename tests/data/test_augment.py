@@ -227,6 +227,77 @@ def test_crop_falls_back_to_the_centre(height: int, width: int, expected: list[i
     assert box.tolist() == [expected] * 3
 
 
+IIC = Augmentation(  # IIC's transformed view of MNIST, without its colours
+    size=24, crop_sides=(16, 20, 24), centre=0.25, plain_side=20, affine=0.5, affine_first=True,
+    degrees=25,
+)  # fmt: skip
+
+
+def test_square_crops_have_every_side_and_every_place():
+    top, left, tall, wide = IIC.draw(20_000, 28, 28, seeded())["box"].unbind(1)
+    assert torch.equal(tall, wide)
+    for side in (16, 20, 24):
+        chosen = tall == side
+        assert chosen.float().mean() == pytest.approx(1 / 3, abs=0.015)
+        places = 28 - side + 1
+        for corner in (top[chosen], left[chosen]):
+            counts = torch.bincount(corner.long(), minlength=places) / len(corner)
+            expected = torch.full((places,), 0.75 / places)
+            expected[(28 - side) // 2] += 0.25
+            torch.testing.assert_close(counts, expected, atol=0.015, rtol=0)
+        both = (top[chosen] == (28 - side) // 2) & (left[chosen] == (28 - side) // 2)
+        assert both.float().mean() == pytest.approx(0.25 + 0.75 / places**2, abs=0.02)
+
+
+def test_an_affine_map_may_come_first_and_to_some_images_only():
+    images = pixels(40, 1, 28, 28)
+    draws = IIC.draw(40, 28, 28, seeded())
+    turned = draws["angle"] != 0
+    assert 10 < turned.sum() < 30
+    views = IIC(images, seeded())
+    for i, image in enumerate(images / 255):
+        angle = float(draws["angle"][i])
+        rotated = tvf.affine(
+            image, angle=angle, translate=[0.0, 0.0], scale=1.0, shear=[0.0, 0.0],
+            interpolation=InterpolationMode.BILINEAR,
+        )  # fmt: skip
+        top, left, side, _ = (int(value) for value in draws["box"][i])
+        theirs = tvf.resized_crop(rotated, top, left, side, side, [24, 24], antialias=True)
+        torch.testing.assert_close(views[i], theirs, atol=1e-4, rtol=0)
+    later = dataclasses.replace(IIC, affine_first=False)(images, seeded())
+    torch.testing.assert_close(views[~turned], later[~turned], atol=1e-4, rtol=0)
+    assert (views[turned] - later[turned]).abs().amax((1, 2, 3)).min() > 0.01
+
+
+def test_what_is_left_out_of_an_affine_map_is_neutral():
+    recipe = dataclasses.replace(AFFINE, affine=0.3)
+    draws = recipe.draw(10_000, 16, 16, seeded())
+    done = draws["angle"] != 0
+    assert done.float().mean() == pytest.approx(0.3, abs=0.02)
+    assert (draws["translate"][~done] == 0).all()
+    assert (draws["scale"][~done] == 1).all()
+    assert (draws["shear"][~done] == 0).all()
+    assert (draws["scale"][done] != 1).float().mean() > 0.99
+
+
+def test_the_plain_view_may_be_a_smaller_square():
+    images = pixels(3, 1, 28, 30)
+    assert torch.equal(
+        Augmentation(size=20, plain_side=20).plain(images), images[:, :, 4:24, 5:25] / 255
+    )
+    flipped = Augmentation(size=20, plain_side=20, flip=1.0)(images, seeded())
+    torch.testing.assert_close(flipped, images[:, :, 4:24, 5:25].flip(3) / 255)
+
+
+def test_crops_larger_than_the_images_are_refused():
+    with pytest.raises(InputError, match=r"a crop of 24 x 24 pixels out of images of 20 x 28"):
+        IIC(pixels(2, 1, 20, 28), seeded())
+    with pytest.raises(InputError, match="a crop of 20 x 20"):
+        Augmentation(size=8, plain_side=20).plain(pixels(2, 1, 16, 16))
+    with pytest.raises(InputError, match="30 x 28 pixels; affine_first needs square ones"):
+        IIC(pixels(2, 1, 30, 28), seeded())
+
+
 def test_probabilities_and_ranges_of_the_draws():
     recipe = dataclasses.replace(SIMCLR, flip=0.3, grey=0.2, blur=0.6, blur_sigma=(0.5, 1.5))
     draws = recipe.draw(20_000, 32, 32, seeded())
@@ -290,6 +361,7 @@ RECIPES = {
     "simclr": SIMCLR,
     "blur": dataclasses.replace(SIMCLR, blur=0.5),
     "affine": AFFINE,
+    "squares": dataclasses.replace(AFFINE, crop_sides=(1,), affine=0.5),
     "flip": Augmentation(size=24, flip=0.5),
     "normalised": Augmentation(size=24, flip=0.5, mean=(0.5,), std=(0.25,)),
 }
@@ -467,6 +539,13 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("crop_scale", (0.5, 1.5)),
         ("crop_scale", (0.5,)),
         ("crop_ratio", None),
+        ("crop_sides", (16.0,)),
+        ("crop_sides", (0,)),
+        ("crop_sides", 16),
+        ("plain_side", 0),
+        ("plain_side", 2.5),
+        ("centre", 1.5),
+        ("affine", -0.5),
         ("blur_sigma", (0.0, 2.0)),
         ("blur_kernel", 4),
         ("blur_kernel", 65),
@@ -479,6 +558,11 @@ def test_values_out_of_range_are_refused(field: str, value: object):
     with pytest.raises(InputError, match=r"^\w+ is .*; give ") as caught:
         Augmentation(**{"size": 32, field: value})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_two_kinds_of_crop_are_refused():
+    with pytest.raises(InputError, match=r"crop_sides is \(16,\); give \(\) beside a crop_scale"):
+        Augmentation(size=16, crop_sides=(16,), crop_scale=(0.5, 1.0))
 
 
 def test_zero_standard_deviation_is_refused():
