@@ -14,6 +14,13 @@ from mixem.plots.contrast import partner_picture, partner_probabilities, tempera
 from mixem.plots.diagrams import iic_diagram, imc_swav_diagram, mixem_diagram
 from mixem.plots.embedding import cosine_histograms, embedding_map, nearest, neighbours, project
 from mixem.plots.images import picture_grid, pictures_by_group
+from mixem.plots.information import (
+    joint_tables,
+    loss_landscape,
+    outer_products,
+    pair_network,
+    sub_head_choice,
+)
 from mixem.plots.mixture import (
     coefficient_batches,
     diversity_curve,
@@ -42,12 +49,16 @@ __all__ = [
     "iic_diagram",
     "imc_swav_diagram",
     "information_bars",
+    "joint_tables",
+    "loss_landscape",
     "mixem_diagram",
     "mixem_network",
     "mixing",
     "nearest",
     "neighbours",
     "operations_apart",
+    "outer_products",
+    "pair_network",
     "partner_picture",
     "partner_probabilities",
     "picture_grid",
@@ -61,6 +72,7 @@ __all__ = [
     "solutions",
     "starts_scatter",
     "starts_spread",
+    "sub_head_choice",
     "temperature_weights",
     "term_bounds",
     "terms_over_epochs",
