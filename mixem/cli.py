@@ -260,6 +260,12 @@ def _predict(options: argparse.Namespace) -> int:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
             sys.stdout.reconfigure(errors="surrogateescape")
         write(sys.stdout)
+    if finished.method.needs_a_batch and len(images) < 100:
+        print(
+            f"mixem: this network normalises with the pictures given together, and {len(images)} "
+            "are few: the clusters may be wrong; give a hundred or more",
+            file=sys.stderr,
+        )
     for name, reason in images.skipped:
         print(f"mixem: skipped {name}: {reason}", file=sys.stderr)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)

@@ -65,6 +65,12 @@ class Method(nn.Module):
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
         """What is done once after the last epoch, without labels; nothing by default."""
 
+    @property
+    def needs_a_batch(self) -> bool:
+        """Batch norm has no running statistics, so images are judged by those beside them."""
+        norms = (m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        return any(norm.running_mean is None for norm in norms)
+
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images of any size as the network sees them outside training."""
         if images.ndim != 4 or images.dtype != torch.uint8:
@@ -132,12 +138,19 @@ def extract(
     if what not in known or not hasattr(method, what):
         has = ", ".join(name for name in known if hasattr(method, name))
         raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")
+    batches = images.split(batch_size)
+    if method.needs_a_batch:
+        if len(images) == 1:
+            raise InputError(
+                "1 image for a network that normalises with the images given together; give more"
+            )
+        batches = images.tensor_split(len(batches))  # of about the same size
     device = next(method.parameters()).device
     training = method.training
     method.eval()
     try:
         function = getattr(method, what)
-        parts = [function(batch.to(device)).float().cpu() for batch in images.split(batch_size)]
+        parts = [function(batch.to(device)).float().cpu() for batch in batches]
     finally:
         method.train(training)
     return torch.cat(parts)

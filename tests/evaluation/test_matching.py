@@ -8,9 +8,11 @@ import torch
 
 from mixem.errors import InputError
 from mixem.evaluation import (
+    accuracy_by_labels,
     clustering_accuracy,
     confusion_matrix,
     majority_accuracy,
+    majority_mapping,
     match_clusters,
 )
 
@@ -152,3 +154,49 @@ def test_refuses(function, labels, clusters, message):
     with pytest.raises(InputError, match=message) as caught:
         function(labels, clusters)
     assert "\n" not in str(caught.value)
+
+
+def test_majority_mapping_by_hand():
+    labels = [2, 2, 0, 1, 1, 0, -1, -1]
+    clusters = [3, 3, 3, 0, 0, 1, 2, 1]
+    # Cluster 2 has no labelled image and becomes class 0.
+    assert majority_mapping(labels, clusters, 5).tolist() == [1, 0, 0, 2, 0]
+
+
+def test_of_equally_common_classes_the_lowest_wins():
+    assert majority_mapping([3, 1, 1, 3], [0, 0, 0, 0], 1).tolist() == [1]
+
+
+def test_a_cluster_beyond_the_count_is_refused():
+    with pytest.raises(InputError, match="cluster 4 among 4 clusters; count from 0"):
+        majority_mapping([0, 1], [4, 0], 4)
+
+
+def test_the_mapping_agrees_with_majority_accuracy_on_its_own_images():
+    rng = np.random.default_rng(0)
+    labels, clusters = rng.integers(0, 4, 200), rng.integers(0, 9, 200)
+    ours = accuracy_by_labels(labels, clusters, labels, clusters, count=9, share=1.0)
+    assert ours == (pytest.approx(majority_accuracy(labels, clusters)), 0.0)
+
+
+def test_accuracy_by_a_share_of_the_labels():
+    """Ten pure clusters of ten: a cluster is right if one of its labels is drawn, or is class 0."""
+    labels = clusters = np.repeat(np.arange(10), 10)
+    options = {"count": 10, "draws": 400}
+    for share, drawn in ((0.01, 1), (0.1, 10), (0.5, 50)):
+        mean, std = accuracy_by_labels(labels, clusters, labels, clusters, share=share, **options)
+        # Nine clusters are found with the chance that not all their labels are left out.
+        missed = np.prod([(90 - i) / (100 - i) for i in range(drawn)])
+        assert mean == pytest.approx(0.1 + 0.9 * (1 - missed), abs=0.02)
+        assert std > 0
+    one, same = (
+        accuracy_by_labels(labels, clusters, labels, clusters, share=0.1, seed=seed, **options)
+        for seed in (0, 0)
+    )
+    assert one == same
+
+
+@pytest.mark.parametrize(("share", "draws"), [(0.0, 10), (1.1, 10), (0.5, 0)])
+def test_impossible_shares_are_refused(share, draws):
+    with pytest.raises(InputError, match="give a share in"):
+        accuracy_by_labels([0, 1], [0, 1], [0, 1], [0, 1], count=2, share=share, draws=draws)
