@@ -50,7 +50,8 @@ def joint_tables(tables: Mapping[str, ArrayLike]) -> Figure:
         InputError: If a table is not square or does not sum to one.
     """
     joints = {title: _joint(title, table) for title, table in tables.items()}
-    figure, axes = new_figure(1, len(joints), height=2.55, squeeze=False, width=NARROW)
+    height = 1.1 + 0.8 * NARROW / len(joints)  # three lines of words below the tables
+    figure, axes = new_figure(1, len(joints), height=height, squeeze=False, width=NARROW)
     for axis, (title, joint) in zip(axes[0], joints.items(), strict=True):
         _draw_joint(axis, joint)
         k = len(joint)
