@@ -256,7 +256,7 @@ _MNIST_SMALL = replace(
     name="mnist/iic-small",
     backbone="clusternet6c-16-batch",
     settings=replace(_MNIST.settings, repeats=3, head_std=None),
-    training=replace(_constant(4, 50, 1e-3), constant_epochs=1),
+    training=replace(_constant(3, 50, 3e-3), constant_epochs=1),
     sources={**_OURS, "settings.repeats": "this book, chosen for two CPU cores"},
 )
 _DIGITS = replace(
@@ -266,7 +266,7 @@ _DIGITS = replace(
     backbone="clusternet6c-16",
     views=DIGITS_VIEWS,
     plain_views=None,
-    training=replace(_constant(40, 140, 1e-3), snapshots=(0, 1, 3, 6, 12, 40)),
+    training=replace(_constant(12, 50, 6e-3), constant_epochs=3, snapshots=(0, 1, 2, 4, 8, 12)),
     sources={
         **_OURS,
         "images": "scikit-learn, load_digits",
