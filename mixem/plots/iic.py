@@ -30,6 +30,7 @@ from mixem.records import NOT_RUN
 RIGHT, WRONG, REST = PALETTE[2], PALETTE[3], PALETTE[0]
 MOST = 2000  # dots of a panel
 FAR = 1.28  # where a corner's picture is, in radii of the circle
+JITTER = 0.03  # standard deviation of a dot's little move
 
 Curve = tuple[ArrayLike, ArrayLike]  # epochs and values
 
@@ -100,11 +101,10 @@ def head_losses(
         k = round(np.exp(-bound))
         axis.annotate(
             f"−ln {k}",
-            (1, bound),
+            (0, bound),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 3),
+            xytext=(4, 3),
             textcoords="offset points",
-            ha="right",
             color=GREY,
         )
         axis.set(title=titles[name], xlabel="epoch")
@@ -128,6 +128,7 @@ def loss_against_accuracy(runs: Mapping[str, Curve]) -> Figure:
         best = x.argmin()
         axis.scatter(x[best], y[best], s=110, facecolors="none", edgecolors=INK)
     axis.set(xlabel="loss of the sub-head, in nats", ylabel="accuracy, %")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.margins(0.1)
     figure.legend(loc="outside right upper", handletextpad=0.1)
     return figure
@@ -164,8 +165,9 @@ def simplex_snapshots(
 ) -> Figure:
     """Figure 3 of IIC: images as mixtures of their clusters, at several times of a training.
 
-    A cluster is a corner, an image the mean of the corners weighted by its probabilities. A
-    corner shows the mean of all images weighted by their probability of its cluster.
+    A cluster is a corner, an image the mean of the corners weighted by its probabilities, moved
+    a little at random so that dots in the same place are all seen. At a corner hangs the mean of
+    all images weighted by their probability of its cluster.
 
     Args:
         snapshots: Cluster probabilities ``(N, k)`` by title.
@@ -173,7 +175,7 @@ def simplex_snapshots(
         images: ``(N, C, h, w)``.
         order: The clusters clockwise from the top.
         names: Of the clusters, from number 0 on, such as the classes they are matched with.
-        seed: Of the choice of 2000 dots, if there are more images.
+        seed: Of the little moves, and of the choice of 2000 dots, if there are more images.
 
     Raises:
         InputError: If numbers of images or clusters do not fit.
@@ -186,7 +188,9 @@ def simplex_snapshots(
                 f"{title}: probabilities {p.shape} for {len(classes)} labels, {len(clusters)} "
                 f"clusters in order and {len(names)} names; give (labels, clusters)"
             )
-    shown = np.random.default_rng(seed).permutation(len(classes))[:MOST]
+    rng = np.random.default_rng(seed)
+    shown = rng.permutation(len(classes))[:MOST]
+    moves = rng.normal(0, JITTER, (len(shown), 2))
     colours = np.array(class_colours(int(classes.max()) + 1))
     pixels = np.stack([picture(image) for image in images])
     place = corners(len(clusters))
@@ -196,14 +200,14 @@ def simplex_snapshots(
         p = table[:, clusters]
         outline = np.vstack([place, place[:1]])
         axis.plot(*outline.T, color="#cccccc", linewidth=1, zorder=0)
-        points = p[shown] @ place
-        axis.scatter(*points.T, s=5, c=colours[classes[shown]], alpha=0.6, linewidths=0)
+        points = p[shown] @ place + moves
+        axis.scatter(*points.T, s=4, c=colours[classes[shown]], alpha=0.7, linewidths=0)
         weights = p / p.sum(axis=0, keepdims=True).clip(1e-12)
         means = np.tensordot(weights.T, pixels, axes=1)
         for corner, mean, cluster in zip(place, means, clusters, strict=True):
             _thumbnail(axis, FAR * corner, mean / max(means.max(), 1e-12))
-            axis.text(*((FAR + 0.3) * corner), names[cluster], ha="center", va="center")
-        reach = FAR + 0.4
+            axis.text(*((FAR + 0.34) * corner), names[cluster], ha="center", va="center")
+        reach = FAR + 0.44
         axis.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
         axis.set_title(title)
