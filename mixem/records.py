@@ -98,7 +98,8 @@ def summarise(
         records: Of one experiment and one variant.
         metric: "accuracy", "nmi" or "ari".
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
-            rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such.
+            rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
+            IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's.
 
     Raises:
         InputError: If the records are of several experiments or have no such metric or protocol.
@@ -160,6 +161,12 @@ PAPER_VALUES = {
     "stl10/mixem": ("mixem", "mixem"),
     "cifar10/mixem": ("mixem", "mixem"),
     "cifar100-20/mixem": ("mixem", "mixem"),
+    **{f"{images}/iic": ("iic", "iic") for images in ("mnist", "cifar10", "cifar100-20", "stl10")},
+    **{
+        f"stl10/iic-{ablation}": ("iic", ablation)
+        for ablation in ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
+    },
+    "stl10/iic-finetune": ("iic", "iic-finetune"),
 }
 
 
@@ -167,8 +174,11 @@ def paper_value(experiment: str, metric: str = "accuracy") -> Value | None:
     """What the paper reports for an experiment, in percent; None if it reports nothing."""
     if experiment not in PAPER_VALUES:
         return None
+    column = f"{experiment.split('/')[0]}/{metric}"
+    if experiment == "stl10/iic-finetune":
+        column = column.replace("/", "/classification-")
     try:
-        return value(*PAPER_VALUES[experiment], f"{experiment.split('/')[0]}/{metric}")
+        return value(*PAPER_VALUES[experiment], column)
     except InputError:
         return None
 
@@ -202,4 +212,4 @@ def comparison(
 
 
 def _paper_text(paper: Value) -> str:
-    return f"{paper.mean:g}" + ("" if paper.std is None else f" ± {paper.std:g}")
+    return f"{paper.mean:.3g}" + ("" if paper.std is None else f" ± {paper.std:.3g}")

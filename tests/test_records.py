@@ -222,3 +222,18 @@ def test_the_record_of_a_run_is_one(tiny_run, tmp_path):
             assert summarise([found], layer=layer, normalise=normalise).n == 1
     # The main protocol is the first of them.
     assert summarise([found], "nmi", normalise=True).mean == tiny_run.record["metrics"]["nmi"]
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("mnist/iic", "99.2"),
+        ("cifar100-20/iic", "25.7"),
+        ("stl10/iic-no-overclustering", "43.8"),
+        ("stl10/iic-finetune", "88.8"),
+        ("mnist/iic-small", "–"),
+        ("stl10/iic-plus", "–"),
+    ],
+)
+def test_the_numbers_of_iic_stand_beside_its_own_experiments(name, printed):
+    assert comparison([name], []).rows == ((name, printed, "not run", "–", "–", "–"),)
