@@ -165,6 +165,15 @@ def test_the_papers_numbers():
         "stl10/mixem": 78.0,
         "cifar10/mixem": 82.0,
         "cifar100-20/mixem": 44.0,
+        "mnist/iic": 99.2,
+        "cifar10/iic": 61.7,
+        "cifar100-20/iic": 25.7,
+        "stl10/iic": 59.6,
+        "stl10/iic-no-overclustering": 43.7846,
+        "stl10/iic-one-sub-head": 57.6231,
+        "stl10/iic-no-repeats": 47.0077,
+        "stl10/iic-no-unlabelled": 49.9077,
+        "stl10/iic-finetune": 88.8,
     }
     assert all(v.source for v in found.values() if v)
     assert set(PAPER_VALUES) <= set(EXPERIMENTS)

@@ -11,7 +11,7 @@ EPS = sys.float_info.epsilon  # 2.2e-16, as in the official code; too small for 
 
 
 def iic(p: torch.Tensor, q: torch.Tensor, *, lamb: float = 1.0) -> torch.Tensor:
-    """Minus the mutual information between the clusters of two views (IIC, equation 3).
+    """Minus the mutual information between the clusters of two views, as IIC has it.
 
     With the joint distribution P of :func:`joint_distribution` and its marginal P_c::
 
@@ -57,7 +57,7 @@ def joint_distribution(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """How often a pair of views falls into each pair of clusters.
 
     The mean of the outer products p_i q_i^T over the n images, symmetrised because the two views
-    could change places (IIC, section 3.1).
+    could change places (IIC; official ``compute_joint``).
 
     Args:
         p: See :func:`iic`.

@@ -73,7 +73,7 @@ def sub_heads_of(record: Mapping[str, Any]) -> tuple[list[float], list[float]]:
 def head_losses(
     history: Sequence[Mapping[str, Any]], bounds: Mapping[str, float], *, chosen: int | None = None
 ) -> Figure:
-    """The loss of each head against the epoch, a panel each on the same scale.
+    """The loss of each head against the epoch, a panel each, from 0 to its bound.
 
     The main head is drawn a line a sub-head, the overclustering head by the mean of its own.
 
@@ -88,7 +88,7 @@ def head_losses(
     if not history or "sub_heads" not in history[-1]:
         raise InputError("the history has no losses of sub-heads; give that of an IIC run")
     epochs = [row["epoch"] for row in history]
-    figure, axes = new_figure(1, len(bounds), height=3.1, sharey=True, squeeze=False, width=NARROW)
+    figure, axes = new_figure(1, len(bounds), height=3.1, squeeze=False, width=NARROW)
     titles = {"main": "main head, a line a sub-head", "over": "overclustering head"}
     for axis, (name, bound) in zip(axes[0], bounds.items(), strict=True):
         main = name == "main"
@@ -107,9 +107,9 @@ def head_losses(
             textcoords="offset points",
             color=GREY,
         )
-        axis.set(title=titles[name], xlabel="epoch")
+        axis.set(title=titles[name], xlabel="epoch", ylim=(1.06 * bound, 0.05))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes[0, 0].set(ylabel="loss in nats", ylim=(1.06 * min(bounds.values()), 0.05))
+    axes[0, 0].set_ylabel("loss in nats")
     return figure
 
 

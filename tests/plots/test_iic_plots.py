@@ -127,7 +127,8 @@ def test_head_losses_draws_sub_heads_and_bounds() -> None:
     assert set(bound.get_ydata()) == {-math.log(10)}
     assert [text.get_text() for axis in (main, over) for text in axis.texts] == ["−ln 10", "−ln 50"]
     assert list(over.lines[0].get_ydata()) == pytest.approx([-0.6, -1.2, -1.8])
-    assert main.get_ylim()[0] < -math.log(50)
+    assert main.get_ylim()[0] < -math.log(10)
+    assert over.get_ylim()[0] < -math.log(50)
 
 
 def test_head_losses_of_a_single_head() -> None:
