@@ -49,6 +49,8 @@ class TrainConfig:
         weight_decay: Of Adam, on all parameters.
         constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
             rate.
+        schedule: "epochs" for MIX'EM's cosine, one rate an epoch; "steps" for one that falls with
+            every step and ends at 0.
         snapshots: Epochs after which the weights are kept as well, 0 for the start.
     """
 
@@ -57,25 +59,33 @@ class TrainConfig:
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     constant_epochs: int = 10
+    schedule: str = "epochs"
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 2), ("constant_epochs", 0)):
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
+        if self.schedule not in ("epochs", "steps"):
+            raise InputError(f"schedule is {self.schedule!r}; give 'epochs' or 'steps'")
         if not (self.learning_rate > 0 and self.weight_decay >= 0):
             raise InputError(
                 f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
                 "give a positive rate and a decay of at least 0"
             )
 
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0.
+    def rate(self, epoch: int, part: float = 0.0) -> float:
+        """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.
 
-        Constant, then a cosine with period ``epochs`` that starts late and so never ends at 0.
+        Constant, then a cosine. MIX'EM's has period ``epochs``, starts late and so never ends
+        at 0.
         """
-        progress = max(0, epoch - self.constant_epochs + 1) / self.epochs
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        late = epoch - self.constant_epochs
+        if self.schedule == "epochs":
+            progress = (late + 1) / self.epochs
+        else:
+            progress = (late + part) / max(1, self.epochs - self.constant_epochs)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
 
 
 @dataclass(frozen=True)
@@ -217,6 +227,7 @@ def train(
     with bar:
         while step < total and not stop:
             epoch, position = divmod(step, steps)
+            rate = config.rate(epoch, position / steps)
             turn = bisect.bisect_right(begins, position) - 1
             position, size = position - begins[turn], sizes[turn]
             source = pixels[plan[turn].fingerprint]
@@ -224,7 +235,7 @@ def train(
                 generator = seeded(seed, "order", epoch * len(plan) + turn)
                 order = torch.randperm(len(source), generator=generator).to(source.device)
             for group in optimiser.param_groups:
-                group["lr"] = config.rate(epoch)
+                group["lr"] = rate
 
             batch = source[order[position * size : (position + 1) * size]].to(place)
             views = method.draw_views(batch, seeded(seed, "views", step, place))
@@ -242,7 +253,7 @@ def train(
             row: dict[str, Any] = {
                 "epoch": epoch + 1,
                 "step": step,
-                "learning_rate": config.rate(epoch),
+                "learning_rate": rate,
             }
             row |= meter.read()
             if name := meter.broken():

@@ -61,6 +61,25 @@ def test_the_rate_is_constant_and_then_a_cosine_that_never_ends(epochs, last):
     assert TrainConfig(epochs=epochs).rate(0) == 1e-4
 
 
+def test_the_rate_may_fall_with_every_step_to_0():
+    config = TrainConfig(epochs=5, learning_rate=2.0, constant_epochs=1, schedule="steps")
+    assert config.rate(0, 0.99) == config.rate(1) == 2.0
+    assert config.rate(3) == pytest.approx(1.0)
+    assert config.rate(2, 0.5) == pytest.approx(1 + math.cos(math.pi * 1.5 / 4))
+    assert 0 < config.rate(4, 0.99) < 1e-3
+    with pytest.raises(InputError, match="schedule is 'linear'; give 'epochs' or 'steps'"):
+        TrainConfig(schedule="linear")
+
+
+def test_the_rate_of_a_step_is_the_optimisers(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=2, constant_epochs=0, schedule="steps")
+    result = fit(make(), digits(), config)
+    steps = result.history[0]["step"]
+    assert steps > 1
+    last = config.rate(1, (steps - 1) / steps)
+    assert result.history[-1]["learning_rate"] == pytest.approx(last) != config.rate(1)
+
+
 def test_a_run_shorter_than_the_constant_epochs():
     assert TrainConfig(epochs=3, learning_rate=2.0).rate(2) == 2.0
 

@@ -35,6 +35,7 @@ _SOURCES = {
     "training.batch_size": "commands.txt: batch_sz / num_dataloaders; in order there",
     "training.weight_decay": "cluster_sobel_twohead.py: Adam without",
     "training.constant_epochs": "commands.txt: no schedule",
+    "training.schedule": "commands.txt: no schedule",
     "training.snapshots": "this book",
     "protocol": "not used",
     "protocol.fit_split": "the images that are scored, as cluster_eval.py matches on them",
@@ -251,6 +252,7 @@ _OURS = {
     "training.epochs": "this book, chosen for two CPU cores by the accuracy of seeds 0 and 1",
     "training.batch_size": "this book, chosen for two CPU cores by the accuracy of seeds 0 and 1",
     "training.constant_epochs": "this book, chosen for two CPU cores",
+    "training.schedule": "this book, chosen for two CPU cores",
 }
 _MNIST_SMALL = replace(
     _MNIST,
@@ -267,7 +269,12 @@ _DIGITS = replace(
     backbone="clusternet6c-16",
     views=DIGITS_VIEWS,
     plain_views=None,
-    training=replace(_constant(12, 50, 6e-3), constant_epochs=3, snapshots=(0, 1, 2, 4, 8, 12)),
+    training=replace(
+        _constant(16, 50, 6e-3),
+        constant_epochs=4,
+        schedule="steps",
+        snapshots=(0, 1, 2, 4, 8, 16),
+    ),
     sources={
         **_OURS,
         "images": "scikit-learn, load_digits",
@@ -285,6 +292,7 @@ _DIGITS_PLUS = replace(
     test_split="test",
     clusters=50,
     settings=replace(_DIGITS.settings, passes=("main",)),
+    training=replace(_DIGITS.training, epochs=32, snapshots=()),
     protocol=KMeansProtocol(fit_split="train"),
     mapping="majority",
     sources={

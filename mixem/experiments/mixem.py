@@ -106,6 +106,7 @@ _MIXEM_SOURCES = {
     "training.learning_rate": "config.yaml",
     "training.weight_decay": "config.yaml",
     "training.constant_epochs": "train.py",
+    "training.schedule": "train.py",
     "training.snapshots": "this book",
     "protocol": "cluster_eval.py",
     "protocol.layer": "this book: abstract and code leave features or embeddings open",
