@@ -50,7 +50,8 @@ def evaluate(
         and embeddings, raw and normalised, from each start, and for MIX'EM the components taken
         as clusters, each row with its switches. For IIC: each sub-head with its loss, the one
         chosen by loss ("argmax p"), the one that labels would choose, their mean; or, with
-        "majority", the accuracy by the share of labels used.
+        "majority", the accuracy by the share of labels used. With "one-to-one" also
+        ``counts``: the images of the chosen sub-head by class and cluster.
 
     Raises:
         InputError: If k-means shall start from components and the method has none, or if there
@@ -135,7 +136,16 @@ def _sub_heads(
     best = max(every, key=lambda scores: scores["accuracy"])
     means = {name: sum(scores[name] for scores in every) / len(every) for name in METRICS}
     rows = [{"kind": "argmax p", "mapping": mapping, "scores": every[chosen]}]
-    if mapping == "majority":
+    if mapping == "one-to-one":
+        known = labels >= 0
+        counts = torch.zeros(int(labels.max()) + 1, clusters, dtype=torch.int64)
+        counts.index_put_(
+            (labels[known], torch.from_numpy(found[chosen])[known]),
+            torch.ones((), dtype=torch.int64),
+            accumulate=True,
+        )
+        result["counts"] = counts.tolist()
+    else:
         rows += [
             {"kind": "share of labels", "share": share, "scores": score(chosen, share)}
             for share in LABEL_SHARES

@@ -50,6 +50,10 @@ def test_the_main_number_is_that_of_the_sub_head_with_the_lowest_loss(finished):
     images = load_images("digits", split="train+test")
     found = extract(finished.method, images.images, "assign").argmax(1)
     assert clustering_scores(images.labels, found) == pytest.approx(finished.record["metrics"])
+    counts = np.array(finished.record["counts"])
+    assert counts.sum(1).tolist() == torch.bincount(images.labels).tolist()
+    assert counts.sum(0).tolist() == torch.bincount(found, minlength=10).tolist()
+    assert counts[3, 4] == ((images.labels == 3) & (found == 4)).sum()
 
 
 def test_other_choices_of_a_sub_head_are_rows_too(finished):
