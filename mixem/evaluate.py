@@ -108,7 +108,8 @@ def _sub_heads(
     """The scores of IIC's sub-heads; see :func:`evaluate`."""
     found = extract(method, images.images, "sub_heads").argmax(2).T.numpy()
     chosen = int(method.chosen)
-    result = {"metrics": None, "usage": cluster_usage(found[chosen], clusters)._asdict()}
+    usage = cluster_usage(found[chosen], clusters)._asdict()
+    result: dict[str, Any] = {"metrics": None, "usage": usage}
     losses = [round(loss, 6) for loss in method.sub_head_losses.tolist()]
     labels, fit_labels = images.labels, fit_images.labels
     if labels is None or fit_labels is None:
