@@ -16,7 +16,7 @@ from mixem.evaluation import (
     clustering_scores,
     kmeans,
 )
-from mixem.methods import IIC, Method, MixEM, extract
+from mixem.methods import IIC, Finetune, Method, MixEM, extract
 
 METRICS = ("accuracy", "nmi", "ari")
 
@@ -32,7 +32,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Cluster and score images; keep the centres of the main protocol in the method.
 
-    A method with clusters of its own, IIC, is scored by them and needs no k-means.
+    A method with clusters of its own, IIC, is scored by them and needs no k-means; a finetuned
+    classifier by its classes, without any matching.
 
     Args:
         method: Trained.
@@ -51,7 +52,8 @@ def evaluate(
         as clusters, each row with its switches. For IIC: each sub-head with its loss, the one
         chosen by loss ("argmax p"), the one that labels would choose, their mean; or, with
         "majority", the accuracy by the share of labels used. With "one-to-one" also
-        ``counts``: the images of the chosen sub-head by class and cluster.
+        ``counts``: the images of the chosen sub-head by class and cluster. For a classifier: "ten
+        crops" and "centre crop".
 
     Raises:
         InputError: If k-means shall start from components and the method has none, or if there
@@ -63,6 +65,8 @@ def evaluate(
         )
     if isinstance(method, IIC):
         return _sub_heads(method, images, clusters, mapping, fit_images or images)
+    if isinstance(method, Finetune):
+        return _classes(method, images)
     found = _outputs(method, images)
     fitted = found if fit_images is None else _outputs(method, fit_images)
 
@@ -160,6 +164,28 @@ def _sub_heads(
         {"kind": "sub-head chosen with labels", "scores": best},
     ]
     return result | {"metrics": every[chosen], "protocols": rows}
+
+
+def _classes(method: Finetune, images: ImageSet) -> dict[str, Any]:
+    """The scores of a classifier, whose class c is class c; see :func:`evaluate`."""
+    found = {
+        kind: extract(method, images.images, what).argmax(1)
+        for kind, what in (("ten crops", "assign"), ("centre crop", "logits"))
+    }
+
+    def score(classes: torch.Tensor) -> dict[str, float] | None:
+        if images.labels is None:
+            return None
+        right = (classes == images.labels)[images.labels >= 0]
+        scores = clustering_scores(images.labels, classes)
+        return scores | {"accuracy": right.double().mean().item()}
+
+    rows = [{"kind": kind, "scores": score(classes)} for kind, classes in found.items()]
+    return {
+        "metrics": rows[0]["scores"],
+        "usage": cluster_usage(found["ten crops"], method.classes)._asdict(),
+        "protocols": rows,
+    }
 
 
 def _outputs(method: Method, images: ImageSet) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.evaluation import KMeansProtocol
 from mixem.experiments import EXPERIMENTS, SETTINGS, Experiment, get
-from mixem.methods import IIC, Method, MixEM, SimCLR
+from mixem.methods import IIC, Finetune, Method, MixEM, SimCLR
 from mixem.models import make_backbone
 from mixem.train import TrainConfig, Training, require_seed, seeded, train
 
@@ -38,7 +38,12 @@ SOURCES = (
     "meter.py",
     "train.py",
 )
-METHODS: dict[str, type[Method]] = {"simclr": SimCLR, "mixem": MixEM, "iic": IIC}
+METHODS: dict[str, type[Method]] = {
+    "simclr": SimCLR,
+    "mixem": MixEM,
+    "iic": IIC,
+    "finetune": Finetune,
+}
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
 
@@ -136,7 +141,8 @@ def run(
     if experiment.method == "simclr" and experiment.protocol.init == "components":
         raise InputError("SimCLR has no components; give 'k-means++' as protocol.init")
     method = build(experiment, channels=images.channels, seed=seed)
-    starting = method if isinstance(method, MixEM) and experiment.start else None
+    method.targets(images)
+    starting = method if isinstance(method, MixEM | Finetune) and experiment.start else None
     if start and not starting:
         raise InputError(f"{experiment.name} starts from random weights; leave the start out")
     folder = Path(out) if out else default_folder(experiment, seed, images)
@@ -145,6 +151,8 @@ def run(
     if start and starting and not finished:
         origin = load_run(start)
         starting.start_from(origin.method)
+    elif starting and not finished:  # an untrained start shows whether the trained one will fit
+        starting.start_from(build(start_of(experiment), channels=images.channels, seed=seed))
 
     identity = {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint}
     if start:
@@ -233,8 +241,13 @@ def load_run(folder: str | Path) -> Run:
 
 
 def start_of(experiment: Experiment) -> Experiment:
-    """The experiment that ``experiment`` starts from, on the same images and backbone."""
+    """The experiment that ``experiment`` starts from, on the same images and backbone.
+
+    Finetuning takes its start as it is.
+    """
     start = get(str(experiment.start))
+    if experiment.method == "finetune":
+        return start
     shared = ("images", "train_split", "test_split", "backbone", "clusters", "views")
     protocol = dataclasses.replace(start.protocol, fit_split=experiment.protocol.fit_split)
     return dataclasses.replace(
@@ -354,11 +367,7 @@ def _record(
             "shape": list(images.images.shape[1:]),
         },
         **scores,
-        "protocol": (
-            {"kind": "argmax p", "mapping": experiment.mapping}
-            if METHODS[experiment.method].clusters_itself
-            else dataclasses.asdict(experiment.protocol)
-        ),
+        "protocol": _protocol(experiment),
         "epoch": training.history[-1]["epoch"],
         "minutes": round(training.seconds / 60, 3),
         "images_per_second": round(training.images_per_second, 1),
@@ -376,3 +385,12 @@ def _record(
         },
         "source": source_fingerprint(),
     }
+
+
+def _protocol(experiment: Experiment) -> dict[str, Any]:
+    """What names the main row of the protocols."""
+    if experiment.method == "finetune":
+        return {"kind": "ten crops"}
+    if METHODS[experiment.method].clusters_itself:
+        return {"kind": "argmax p", "mapping": experiment.mapping}
+    return dataclasses.asdict(experiment.protocol)

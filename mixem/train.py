@@ -45,7 +45,7 @@ class TrainConfig:
         epochs: Passes over the images.
         batch_size: Images a step. An incomplete last batch is left out; a set smaller than one
             batch is a batch.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; a method may train a part of itself at a share of it.
         weight_decay: Of Adam, on all parameters.
         constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
             rate.
@@ -137,7 +137,7 @@ def train(
     checkpoint_seconds: float = 30,
     progress: bool = True,
 ) -> Training:
-    """Train a method on images; labels are not looked at.
+    """Train a method on images; labels are not looked at, but by a method that has targets.
 
     Args:
         method: Trained in place and moved to the device.
@@ -157,8 +157,9 @@ def train(
         progress: Show a progress bar.
 
     Raises:
-        InputError: For fewer than two images, a negative seed, an impossible device or precision,
-            a checkpoint of another training, a folder that cannot be written to.
+        InputError: For fewer than two images, missing labels, a negative seed, an impossible
+            device or precision, a checkpoint of another training, a folder that cannot be written
+            to.
         FloatingPointError: If a loss term is no longer finite. The last checkpoint stays.
     """
     sets = images if isinstance(images, Mapping) else dict.fromkeys(method.passes, images)
@@ -172,6 +173,11 @@ def train(
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     pixels = {part.fingerprint: part.images for part in plan}
     pixels = {name: _move(tensor, place) for name, tensor in pixels.items()}
+    targets = [
+        None if (labels := method.targets(part)) is None
+        else labels.to(pixels[part.fingerprint].device)
+        for part in plan
+    ]  # fmt: skip
     sizes = [min(config.batch_size, len(part)) for part in plan]
     # Where in an epoch each pass begins, in steps; the last number is the length of an epoch.
     begins = list(
@@ -179,8 +185,9 @@ def train(
     )
     steps = begins[-1]
     total = config.epochs * steps
+    rates = method.rates()
     optimiser = torch.optim.Adam(
-        method.parameters(),
+        [{"params": list(module.parameters())} for module, _ in rates],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         fused=place.type in ("cpu", "cuda"),
@@ -234,13 +241,17 @@ def train(
             if order is None or position == 0:
                 generator = seeded(seed, "order", epoch * len(plan) + turn)
                 order = torch.randperm(len(source), generator=generator).to(source.device)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            for group, (_, share) in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = share * rate
 
-            batch = source[order[position * size : (position + 1) * size]].to(place)
+            chosen = order[position * size : (position + 1) * size]
+            batch = source[chosen].to(place)
             views = method.draw_views(batch, seeded(seed, "views", step, place))
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                result = method.step(views, method.passes[turn])
+                if (labels := targets[turn]) is None:
+                    result = method.step(views, method.passes[turn])
+                else:
+                    result = method.supervised_step(views, labels[chosen].to(place))
             loss = torch.stack(list(result.terms.values())).sum()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -6,7 +6,7 @@ import pytest
 
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, SETTINGS, get
-from mixem.models import BACKBONES
+from mixem.models import BACKBONES, make_backbone
 from mixem.runs import METHODS
 
 EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
@@ -26,6 +26,7 @@ def test_the_experiments_there_are():
         "mnist/iic-small",
         "stl10/iic-main-twice",
         "stl10/iic-plus-70",
+        "stl10/iic-finetune",
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
     }
@@ -35,7 +36,8 @@ def test_the_experiments_there_are():
 def test_names_say_what_an_experiment_is(experiment):
     assert EXPERIMENTS[experiment.name] is experiment
     assert get(experiment.name) is experiment
-    assert experiment.name.startswith(f"{experiment.images}/{experiment.method}")
+    family = "iic-finetune" if experiment.method == "finetune" else experiment.method
+    assert experiment.name.startswith(f"{experiment.images}/{family}")
     assert experiment.backbone in BACKBONES
 
 
@@ -49,6 +51,8 @@ def test_every_value_has_a_source_and_every_source_a_value(experiment):
 
 @EVERY
 def test_a_start_is_of_the_same_images_and_backbone(experiment):
+    if experiment.method == "finetune":
+        return
     if experiment.method != "mixem":
         assert experiment.start is None
         return
@@ -56,6 +60,69 @@ def test_a_start_is_of_the_same_images_and_backbone(experiment):
     assert start.method == "simclr"
     for name in ("images", "train_split", "test_split", "backbone", "clusters", "views"):
         assert getattr(start, name) == getattr(experiment, name), name
+
+
+def test_finetuning_starts_from_a_trunk_with_all_its_layers():
+    experiment = get("stl10/iic-finetune")
+    start = get(experiment.start)
+    assert (start.method, start.images, start.mapping) == ("iic", "stl10", "majority")
+    whole, part = (
+        make_backbone(e.backbone, in_channels=3, size=e.views.size) for e in (start, experiment)
+    )
+    assert part.out_features == 256 * 9 * 9
+    shapes = {name: value.shape for name, value in whole.state_dict().items()}
+    assert part.state_dict().keys() < shapes.keys()
+    assert all(shapes[name] == value.shape for name, value in part.state_dict().items())
+
+
+def test_the_settings_of_the_finetuning():
+    values = get("stl10/iic-finetune").values()
+    official = {
+        "train_split": "train",
+        "test_split": "test",
+        "clusters": 10,
+        "views.size": 64,
+        "views.crop_sides": (64,),
+        "views.plain_side": 64,
+        "views.flip": 0.5,
+        "views.affine": 0.5,
+        "views.affine_first": False,
+        "views.degrees": 18,
+        "views.translate": 0.1,
+        "views.scale": (0.9, 1.1),
+        "views.shear": 10,
+        "views.cutout": 0.5,
+        "views.brightness": 0.4,
+        "views.contrast": 0.4,
+        "views.saturation": 0.4,
+        "views.hue": 0.125,
+        "views.jitter": 1.0,
+        "settings.hidden": 2048,
+        "training.epochs": 8000,
+        "training.batch_size": 700,
+        "training.learning_rate": 1e-3,
+        "training.weight_decay": 0.0,
+        "training.constant_epochs": 8000,
+    }
+    assert {path: values[path] for path in official} == official
+    assert values["settings.trunk_rate"] * values["training.learning_rate"] == pytest.approx(1e-4)
+    sides = [int(share * 64) for share in values["views.cutout_sides"]]
+    assert sides == [12, 44]  # int(0.2 * 64) and int(0.7 * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings__hidden": 0}, "hidden is 0; give at least 1"),
+        ({"settings__trunk_rate": -0.1}, "trunk_rate is -0.1; give a number from 0 on"),
+        ({"settings__trunk_rate": float("inf")}, "trunk_rate is inf"),
+        ({"method": "iic"}, "iic with FinetuneSettings; give IICSettings"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_of_the_finetuning(changes, message):
+    with pytest.raises(InputError, match=message):
+        get("stl10/iic-finetune").override(**changes)
 
 
 @EVERY

@@ -27,10 +27,10 @@ CACHE_BYTES = 3 * 2**18
 class Augmentation:
     """A recipe for random views; with the defaults it only resizes.
 
-    Calling it draws one view of each image: crop and resize, flip, affine map, colour jitter,
-    greyscale, blur, normalisation, in this order (``affine_first`` puts the affine map before the
-    crop). Each image has its own draws; only the order of the four jitter operations is shared by
-    a batch (torchvision draws it for each image).
+    Calling it draws one view of each image: crop and resize, flip, affine map, cutout, colour
+    jitter, greyscale, blur, normalisation, in this order (``affine_first`` puts the affine map
+    before the crop). Each image has its own draws; only the order of the four jitter operations is
+    shared by a batch (torchvision draws it for each image).
 
     >>> views = Augmentation(size=32, crop_scale=(0.2, 1.0), flip=0.5)
     >>> images = torch.zeros(4, 3, 48, 64, dtype=torch.uint8)
@@ -56,6 +56,9 @@ class Augmentation:
             whole pixels as torchvision's is.
         scale: Least and greatest factor of enlargement; None for 1.
         shear: Greatest shear parallel to the x axis to either side, in degrees.
+        cutout: Probability that a square of an image becomes black.
+        cutout_sides: Least and greatest side of that square, in sides of the view and rounded down
+            to pixels; it lies wholly inside.
         brightness: The factor is drawn from 1 - brightness (at least 0) to 1 + brightness.
         contrast: The same for contrast.
         saturation: The same for saturation; nothing happens to one-channel images.
@@ -85,6 +88,8 @@ class Augmentation:
     translate: float = 0.0
     scale: tuple[float, float] | None = None
     shear: float = 0.0
+    cutout: float = 0.0
+    cutout_sides: tuple[float, float] = (0.2, 0.7)
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -114,7 +119,7 @@ class Augmentation:
             "a whole number from 1 on",
             self.plain_side is None or (_whole(self.plain_side) and self.plain_side >= 1),
         )
-        for name in ("centre", "flip", "affine", "jitter", "grey", "blur"):
+        for name in ("centre", "flip", "affine", "cutout", "jitter", "grey", "blur"):
             self._check_number(name, 0, 1)
         for name, most in (("degrees", 180), ("translate", 1), ("shear", 89), ("hue", 0.5)):
             self._check_number(name, 0, most)
@@ -122,7 +127,7 @@ class Augmentation:
             self._check_number(name, 0, math.inf)
         for name, most in (
             ("crop_scale", 1), ("crop_ratio", math.inf), ("scale", math.inf),
-            ("blur_sigma", math.inf),
+            ("blur_sigma", math.inf), ("cutout_sides", 1),
         ):  # fmt: skip
             self._check_range(name, most)
         self._check(
@@ -150,7 +155,7 @@ class Augmentation:
         Raises:
             InputError: If the images or the number of means do not fit.
         """
-        self._check_images(images)
+        self.check_images(images)
         n, c, h, w = images.shape
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             draws = self.draw(n, h, w, generator)
@@ -178,7 +183,7 @@ class Augmentation:
         Returns:
             float32 ``(N, C, size, size)``.
         """
-        self._check_images(images)
+        self.check_images(images)
         with torch.autocast(images.device.type, enabled=False):
             return operations.normalise(self._resized(images), self.mean, self.std)
 
@@ -189,9 +194,9 @@ class Augmentation:
 
         Returns:
             By name, what the recipe needs of: ``box`` ``(n, 4)`` and ``mirror``; ``angle``,
-            ``translate`` ``(n, 2)``, ``scale``, ``shear``; ``brightness``, ``contrast``,
-            ``saturation``, ``hue``; ``grey``; ``sigma``. ``(n,)`` where nothing else is said;
-            an image that is left alone has the parameter that changes nothing.
+            ``translate`` ``(n, 2)``, ``scale``, ``shear``; ``hole`` ``(n, 4)``; ``brightness``,
+            ``contrast``, ``saturation``, ``hue``; ``grey``; ``sigma``. ``(n,)`` where nothing else
+            is said; an image that is left alone has the parameter that changes nothing.
         """
 
         def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
@@ -222,6 +227,11 @@ class Augmentation:
                 draws["translate"].mul_(chosen[:, None])
                 draws["scale"].sub_(1).mul_(chosen).add_(1)
                 draws["shear"].mul_(chosen)
+        if self.cutout:
+            low, high = (int(share * self.size) for share in self.cutout_sides)
+            side = uniform(low, high + 1).floor_().clamp_max_(high).mul_(happens(self.cutout))
+            corner = _corner((self.size - side)[:, None].expand(-1, 2), uniform)
+            draws["hole"] = torch.cat([corner, side[:, None], side[:, None]], 1)
         if self.jitter:
             chosen = happens(self.jitter)
             for name in ("brightness", "contrast", "saturation"):
@@ -255,7 +265,7 @@ class Augmentation:
         h = torch.where(found, h.gather(1, first)[:, 0], min(height, max(1, round(width / low))))
         w = torch.where(found, w.gather(1, first)[:, 0], min(width, max(1, round(height * high))))
         spare = torch.stack([height - h, width - w], 1)
-        corner = (uniform(0, 1, 2) * (spare + 1)).floor_().minimum(spare)
+        corner = _corner(spare, uniform)
         corner = torch.where(found[:, None], corner, (spare / 2).floor_())
         return torch.cat([corner, torch.stack([h, w], 1)], 1)
 
@@ -269,7 +279,7 @@ class Augmentation:
         for index, pixels in enumerate(self.crop_sides):  # plain numbers: no wait for a GPU
             side.add_((which == index).float(), alpha=pixels)
         spare = torch.stack([height - side, width - side], 1)
-        corner = (uniform(0, 1, 2) * (spare + 1)).floor_().minimum(spare)
+        corner = _corner(spare, uniform)
         central = (uniform(0, 1) < self.centre)[:, None]
         corner = torch.where(central, (spare / 2).floor_(), corner)
         return torch.cat([corner, side[:, None], side[:, None]], 1)
@@ -297,6 +307,8 @@ class Augmentation:
             views = self._resized(images)
         if maps:
             views = operations.affine(views, **maps)
+        if "hole" in draws:
+            views = operations.cutout(views, draws["hole"], out=views)
         for name in order:
             if name in draws:
                 views = JITTER[name](views, draws[name], out=views)
@@ -308,7 +320,8 @@ class Augmentation:
             views = operations.gaussian_blur(views, draws["sigma"], kernel=kernel)
         return operations.normalise(views, self.mean, self.std)
 
-    def _check_images(self, images: torch.Tensor) -> None:
+    def check_images(self, images: torch.Tensor) -> None:
+        """Raise :class:`InputError` unless views of these images can be drawn."""
         shape = tuple(images.shape)
         if images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
             raise InputError(
@@ -342,7 +355,7 @@ class Augmentation:
         self._check(
             name,
             f"two numbers above 0{upper}, the smaller first",
-            (value is None and name not in ("crop_ratio", "blur_sigma"))
+            (value is None and name in ("crop_scale", "scale"))
             or (
                 isinstance(value, tuple)
                 and len(value) == 2
@@ -358,6 +371,11 @@ def central_square(
     """Top, left, height, width of the central square, by default the largest."""
     side = side or min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
+
+
+def _corner(spare: torch.Tensor, uniform: Callable[..., torch.Tensor]) -> torch.Tensor:
+    """Top and left ``(n, 2)`` of boxes that leave ``spare`` pixels down and across."""
+    return (uniform(0, 1, 2) * (spare + 1)).floor_().minimum(spare)
 
 
 def draw_order(generator: torch.Generator) -> list[str]:

@@ -181,6 +181,25 @@ def affine(
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 
 
+def cutout(
+    images: torch.Tensor, box: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Make a box of each image black.
+
+    Args:
+        images: float ``(N, C, H, W)``.
+        box: ``(N, 4)`` whole numbers as floats: top, left, height, width, in pixels; a height of 0
+            changes nothing.
+        out: Where the result goes.
+    """
+    top, left, tall, wide = box.unsqueeze(2).unbind(1)
+    y, x = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    rows = ((y >= top) & (y < top + tall)).float()
+    columns = ((x >= left) & (x < left + wide)).float()
+    hole = rows[:, None, :, None] * columns[:, None, None, :]
+    return torch.mul(images, 1 - hole, out=out)
+
+
 def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, *, kernel: int) -> torch.Tensor:
     """Blur each image with a Gaussian of its own width, reflected at the borders.
 

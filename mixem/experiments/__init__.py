@@ -7,6 +7,7 @@ from mixem.experiments import iic, mixem
 from mixem.experiments.settings import (
     SETTINGS,
     Experiment,
+    FinetuneSettings,
     IICSettings,
     MixEMSettings,
     SimCLRSettings,
@@ -16,6 +17,7 @@ __all__ = [
     "EXPERIMENTS",
     "SETTINGS",
     "Experiment",
+    "FinetuneSettings",
     "IICSettings",
     "MixEMSettings",
     "SimCLRSettings",

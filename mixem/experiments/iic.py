@@ -9,7 +9,7 @@ from typing import Any
 from mixem.data import Augmentation
 from mixem.evaluation import KMeansProtocol
 from mixem.experiments.mixem import DIGITS_VIEWS
-from mixem.experiments.settings import Experiment, IICSettings
+from mixem.experiments.settings import Experiment, FinetuneSettings, IICSettings
 from mixem.train import TrainConfig
 
 _SOURCES = {
@@ -242,6 +242,55 @@ _PLUS = (
     ),
 )
 
+# --- Table 3: finetuning with the labels of the training split ------------------------------------
+
+_FINETUNE = replace(  # 698
+    _STL10_PLUS,
+    name="stl10/iic-finetune",
+    method="finetune",
+    train_split="train",
+    backbone="clusternet5g-penultimate",
+    clusters=10,
+    views=replace(
+        _STL_VIEWS, affine=0.5, degrees=18, translate=0.1, scale=(0.9, 1.1), shear=10, cutout=0.5
+    ),
+    plain_views=None,
+    settings=FinetuneSettings(),
+    training=_constant(8000, 700, 1e-3),
+    protocol=KMeansProtocol(),
+    mapping="one-to-one",
+    start="stl10/iic-plus-70",
+    sources={
+        "name": "this book",
+        "method": "the paper, table 3",
+        "images": "the paper, table 3",
+        "train_split": "IID_semisup_STL10.py",
+        "test_split": "IID_semisup_STL10.py",
+        "over_split": "not used",
+        "clusters": "the classes of the data",
+        "backbone": "commands.txt: penultimate_features; the trunk is that of 650",
+        "views": "utils/cluster/transforms.py, tf2; evaluation by ten crops, semisup/dataset.py",
+        "views.affine": "commands.txt: affine_p",
+        "views.cutout": "commands.txt: cutout_p",
+        "views.cutout_sides": "transforms.py; commands.txt: cutout_max_box. Sides are even there",
+        "plain_views": "not used",
+        "settings.hidden": "sup_head5.py",
+        "settings.trunk_rate": "commands.txt: trunk_lr / head_lr",
+        "training.epochs": "commands.txt: num_epochs, an upper bound; the epoch with the best test "
+        "accuracy was kept there, the last one here",
+        "training.batch_size": "IID_semisup_STL10.py: batch_sz of 650; the rest of the images, a "
+        "batch there, is left out",
+        "training.learning_rate": "commands.txt: head_lr",
+        "training.weight_decay": "IID_semisup_STL10.py: Adam without",
+        "training.constant_epochs": "commands.txt: no schedule",
+        "training.schedule": "commands.txt: no schedule",
+        "training.snapshots": "this book",
+        "protocol": "not used",
+        "mapping": "not used, class c is class c",
+        "start": "commands.txt: old_model_ind 650; its epoch with the best test accuracy there",
+    },
+)
+
 # --- for two CPU cores --------------------------------------------------------------------------
 
 _OURS = {
@@ -316,4 +365,5 @@ EXPERIMENTS = (
     _STL10_B2A1,
     *_ABLATIONS,
     *_PLUS,
+    _FINETUNE,
 )

@@ -70,10 +70,25 @@ class IICSettings:
             raise InputError(f"lamb is {self.lamb}; give a number from 0 on")
 
 
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What the classifier is made of; see :class:`mixem.methods.Finetune`."""
+
+    hidden: int = 2048
+    trunk_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise InputError(f"hidden is {self.hidden}; give at least 1")
+        if not 0 <= self.trunk_rate < math.inf:
+            raise InputError(f"trunk_rate is {self.trunk_rate}; give a number from 0 on")
+
+
 SETTINGS: dict[str, Any] = {  # by method
     "simclr": SimCLRSettings,
     "mixem": MixEMSettings,
     "iic": IICSettings,
+    "finetune": FinetuneSettings,
 }
 
 
@@ -83,9 +98,9 @@ class Experiment:
 
     Attributes:
         name: ``images/method``, perhaps with a variant.
-        method: "simclr", "mixem" or "iic".
+        method: "simclr", "mixem", "iic" or "finetune".
         images: What :func:`mixem.data.load_images` calls them.
-        train_split: Images trained on, without labels.
+        train_split: Images trained on, without labels; with labels by "finetune".
         test_split: Images scored.
         backbone: A key of :data:`mixem.models.BACKBONES`.
         clusters: Number k of clusters, the number of classes of the data.
@@ -99,11 +114,12 @@ class Experiment:
             square.
         over_split: Images of IIC's overclustering passes; None for those of ``train_split``.
         start: Experiment whose run of the same seed gives the backbone's start; None is random.
+            "finetune" takes it with its own images, views and backbone.
         sources: Where each value comes from, by its path, such as ``training.epochs``.
     """
 
     name: str
-    method: Literal["simclr", "mixem", "iic"]
+    method: Literal["simclr", "mixem", "iic", "finetune"]
     images: str
     train_split: str
     test_split: str

@@ -1,8 +1,9 @@
 """Methods: one paper, one file, from views to loss terms to assignments."""
 
 from mixem.methods.base import Method, Step, extract
+from mixem.methods.finetune import Finetune
 from mixem.methods.iic import IIC
 from mixem.methods.mixem import MixEM
 from mixem.methods.simclr import SimCLR
 
-__all__ = ["IIC", "Method", "MixEM", "SimCLR", "Step", "extract"]
+__all__ = ["IIC", "Finetune", "Method", "MixEM", "SimCLR", "Step", "extract"]

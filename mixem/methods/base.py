@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixem.data import Augmentation
+from mixem.data import Augmentation, ImageSet
 from mixem.errors import InputError
 
 
@@ -18,7 +18,8 @@ class Step(NamedTuple):
         assignments: Soft assignments ``(B, k)`` of the batch without gradient, or ``(h, B, k)`` of
             h sub-heads, for the collapse meter; None for a method without clusters of its own.
         bounds: For some of the terms, the value a collapsed network would have.
-        details: Further values ``(n,)`` without gradient that the log keeps the means of.
+        details: Further numbers, or ``(n,)`` of them, without gradient, that the log keeps the
+            means of.
     """
 
     terms: dict[str, torch.Tensor]
@@ -61,6 +62,17 @@ class Method(nn.Module):
     def step(self, views: torch.Tensor, name: str = "images") -> Step:
         """Loss terms of a batch of views, in the pass of that name."""
         raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+    def targets(self, images: ImageSet) -> torch.Tensor | None:
+        """Labels ``(N,)`` for :meth:`supervised_step`; by default None, and none are looked at."""
+
+    def supervised_step(self, views: torch.Tensor, labels: torch.Tensor) -> Step:
+        """Loss terms of a batch of views and its labels, of a method that has targets."""
+        raise NotImplementedError(f"{type(self).__name__} does not define supervised_step")
+
+    def rates(self) -> list[tuple[nn.Module, float]]:
+        """The modules that are trained, each with its share of the learning rate."""
+        return [(self, 1.0)]
 
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
         """What is done once after the last epoch, without labels; nothing by default."""
@@ -127,14 +139,14 @@ def extract(
     Args:
         method: A trained method.
         images: uint8 ``(N, C, H, W)``, on any device.
-        what: "features", "embeddings", "assign", "cluster" or "sub_heads": the function of the
-            method to call.
+        what: "features", "embeddings", "assign", "cluster", "sub_heads" or "logits": the function
+            of the method to call.
         batch_size: Images a batch.
 
     Returns:
         float32 ``(N, ...)`` on the CPU.
     """
-    known = ("features", "embeddings", "assign", "cluster", "sub_heads")
+    known = ("features", "embeddings", "assign", "cluster", "sub_heads", "logits")
     if what not in known or not hasattr(method, what):
         has = ", ".join(name for name in known if hasattr(method, name))
         raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")

@@ -152,6 +152,27 @@ def test_blur_agrees_with_torchvision(height: int, width: int, kernel: int):
     torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
 
 
+def test_cutout_makes_a_box_black():
+    images = photographs(6, height=20, width=16) + 0.01
+    boxes = [
+        [3, 5, 4, 4],
+        [0, 0, 20, 16],
+        [16, 12, 4, 4],
+        [7, 2, 1, 9],
+        [2, 2, 0, 0],
+        [0, 15, 3, 1],
+    ]
+    expected = images.clone()
+    for image, (top, left, tall, wide) in zip(expected, boxes, strict=True):
+        for y in range(top, top + tall):
+            for x in range(left, left + wide):
+                image[:, y, x] = 0
+    box = torch.tensor(boxes, dtype=torch.float32)
+    assert torch.equal(operations.cutout(images, box), expected)
+    assert torch.equal(operations.cutout(images, box, out=images), expected)
+    assert torch.equal(images, expected)
+
+
 def test_neutral_parameters_change_nothing():
     images = photographs()
     one, zero = torch.ones(len(images)), torch.zeros(len(images))
@@ -298,6 +319,52 @@ def test_crops_larger_than_the_images_are_refused():
         IIC(pixels(2, 1, 30, 28), seeded())
 
 
+def test_holes_lie_inside_with_every_side_and_place():
+    recipe = Augmentation(size=11, cutout=0.6, cutout_sides=(0.3, 0.75))
+    top, left, tall, wide = recipe.draw(30_000, 40, 30, seeded())["hole"].unbind(1)
+    assert torch.equal(tall, wide)
+    done = tall > 0
+    assert done.float().mean() == pytest.approx(0.6, abs=0.015)
+    sides = range(int(0.3 * 11), int(0.75 * 11) + 1)
+    assert tall[done].unique().tolist() == list(sides) == [3, 4, 5, 6, 7, 8]
+    for side in sides:
+        chosen = tall == side
+        assert chosen.sum() / done.sum() == pytest.approx(1 / 6, abs=0.015)
+        for corner in (top[chosen], left[chosen]):
+            counts = torch.bincount(corner.long()) / len(corner)
+            assert len(counts) == 12 - side
+            torch.testing.assert_close(
+                counts, torch.full((12 - side,), 1 / (12 - side)), atol=0.03, rtol=0
+            )
+
+
+def test_a_hole_comes_after_the_affine_map_and_before_the_colours():
+    recipe = dataclasses.replace(AFFINE, cutout=0.7, brightness=0.5, contrast=0.5, jitter=1.0)
+    images = pixels(20, height=16, width=16)
+    draws = recipe.draw(20, 16, 16, generator := seeded())
+    maps = {name: draws[name] for name in ("angle", "translate", "scale", "shear")}
+    views = operations.affine(images / 255, **maps)
+    for view, hole in zip(views, draws["hole"].long().tolist(), strict=True):
+        top, left, side, _ = hole
+        view[:, top : top + side, left : left + side] = 0
+    for name in draw_order(generator):
+        if name in draws:
+            views = getattr(operations, f"adjust_{name}")(views, draws[name])
+    torch.testing.assert_close(recipe(images, seeded()), views, atol=1e-6, rtol=0)
+    assert 0 < (draws["hole"][:, 2] > 0).sum() < 20
+
+
+def test_without_cutout_nothing_is_drawn_for_it():
+    """The views of every other recipe are what they were."""
+    generator, twin = seeded(), seeded()
+    draws = SIMCLR.draw(4, 40, 40, generator)
+    with_holes = dataclasses.replace(SIMCLR, cutout=0.5).draw(4, 40, 40, twin)
+    assert set(with_holes) - set(draws) == {"hole"}
+    assert torch.equal(draws["box"], with_holes["box"])
+    torch.rand(4 * 4, generator=generator)  # side, whether, top, left
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=twin))
+
+
 def test_probabilities_and_ranges_of_the_draws():
     recipe = dataclasses.replace(SIMCLR, flip=0.3, grey=0.2, blur=0.6, blur_sigma=(0.5, 1.5))
     draws = recipe.draw(20_000, 32, 32, seeded())
@@ -363,6 +430,7 @@ RECIPES = {
     "affine": AFFINE,
     "squares": dataclasses.replace(AFFINE, crop_sides=(1,), affine=0.5),
     "flip": Augmentation(size=24, flip=0.5),
+    "cutout": dataclasses.replace(SIMCLR, cutout=0.5),
     "normalised": Augmentation(size=24, flip=0.5, mean=(0.5,), std=(0.25,)),
 }
 
@@ -404,7 +472,7 @@ def test_images_of_a_batch_get_different_draws():
 
 def test_pieces_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch):
     images = pixels(50)
-    recipe = dataclasses.replace(SIMCLR, blur=0.5, degrees=10)
+    recipe = dataclasses.replace(SIMCLR, blur=0.5, degrees=10, cutout=0.5)
     whole = recipe(images, seeded())
     monkeypatch.setattr("mixem.data.augment.CACHE_BYTES", 3 * 40 * 40 * 4 * 7)
     torch.testing.assert_close(recipe(images, seeded()), whole, atol=1e-6, rtol=0)
@@ -487,7 +555,7 @@ def test_no_view_waits_for_a_value(monkeypatch: pytest.MonkeyPatch):
     """Tensors without values: reading one, which would wait for a GPU, is an error."""
     monkeypatch.setattr("mixem.data.augment.draw_order", lambda generator: ["hue", "contrast"])
     recipe = dataclasses.replace(
-        SIMCLR, blur=0.5, degrees=10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)
+        SIMCLR, blur=0.5, degrees=10, cutout=0.5, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)
     )
     with FakeTensorMode():
         images = torch.empty(4, 3, 40, 36, dtype=torch.uint8)
@@ -546,6 +614,10 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("plain_side", 2.5),
         ("centre", 1.5),
         ("affine", -0.5),
+        ("cutout", 1.1),
+        ("cutout_sides", (0.7, 0.2)),
+        ("cutout_sides", (0.2, 1.5)),
+        ("cutout_sides", None),
         ("blur_sigma", (0.0, 2.0)),
         ("blur_kernel", 4),
         ("blur_kernel", 65),

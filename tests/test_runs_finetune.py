@@ -1,0 +1,167 @@
+"""Runs of the finetuning: the whole experiment on a tiny STL-10, and what stops it early."""
+
+import csv
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from mixem.cli import main
+from mixem.data import load_images
+from mixem.data.images import READERS, STL10_CLASSES
+from mixem.errors import InputError
+from mixem.experiments import EXPERIMENTS, get
+from mixem.methods import IIC, Finetune, extract
+from mixem.models import BACKBONES, ClusterNet5g, Sobel
+from mixem.records import load_records, save_record, score, summarise
+from mixem.runs import load_run, run, start_of
+
+CPU = {"device": "cpu", "progress": False}
+
+
+def tiny_stl10(root, part, download):
+    """Eleven images of each part in the format of the real ones; class c is of brightness c."""
+    generator = torch.Generator().manual_seed(len(part))
+    labels = torch.arange(11) % 10
+    noise = torch.randint(25, (11, 3, 96, 96), generator=generator)
+    images = (25 * labels[:, None, None, None] + noise).to(torch.uint8)
+    return images, torch.full((11,), -1) if part == "unlabeled" else labels, STL10_CLASSES
+
+
+def narrow(**options):
+    trunk = ClusterNet5g(2, width=2, **options)
+    net = torch.nn.Sequential(Sobel(), trunk)
+    net.out_features = trunk.out_features
+    return net
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_world():
+    """The tiny images, trunks of two channels, and a start that is soon trained."""
+    start = get("stl10/iic-plus-70").override(
+        training__epochs=1, training__batch_size=11, settings__repeats=1, clusters=5
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(READERS, "stl10", ("stl10_binary", tiny_stl10))
+        patch.setitem(BACKBONES, "clusternet5g", lambda c, size: narrow())
+        patch.setitem(
+            BACKBONES,
+            "clusternet5g-penultimate",
+            lambda c, size: narrow(penultimate=True, size=size),
+        )
+        patch.setitem(EXPERIMENTS, "stl10/iic-plus-70", start)
+        yield
+
+
+SMALL = {"settings__hidden": 8, "training__epochs": 2, "training__batch_size": 5}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    experiment = get("stl10/iic-finetune").override(**SMALL)
+    return run(experiment, out=tmp_path_factory.mktemp("finetune"), **CPU)
+
+
+def test_the_start_is_trained_as_its_own_experiment_has_it(finished):
+    start = load_run(finished.folder / "start")
+    assert isinstance(start.method, IIC)
+    assert start.experiment == start_of(finished.experiment) == get("stl10/iic-plus-70")
+    assert start.record["data"]["train_images"] == 22  # with the unlabelled ones
+    assert finished.record["start"]["experiment"] == "stl10/iic-plus-70"
+    assert finished.record["start"]["metrics"] == start.record["metrics"]
+
+
+def test_the_record(finished):
+    record = finished.record
+    assert isinstance(finished.method, Finetune)
+    assert (record["data"]["train_images"], record["data"]["test_images"]) == (11, 11)
+    assert (record["data"]["train_split"], record["data"]["test_split"]) == ("train", "test")
+    assert record["protocol"] == {"kind": "ten crops"}
+    assert [row["kind"] for row in record["protocols"]] == ["ten crops", "centre crop"]
+    assert record["metrics"] == score(record, kind="ten crops")
+    assert summarise([record], kind="centre crop").n == 1
+    assert [list(row["terms"]) for row in record["history"]] == [["cross-entropy"]] * 2
+    assert [row["step"] for row in record["history"]] == [2, 4]
+    assert all(0 <= row["accuracy"] <= 1 for row in record["history"])
+    images = load_images("stl10", split="test")
+    right = extract(finished.method, images.images, "assign").argmax(1) == images.labels
+    assert record["metrics"]["accuracy"] == pytest.approx(right.sum().item() / 11)
+
+
+def test_a_start_may_be_given(finished, tmp_path):
+    again = run(finished.experiment, out=tmp_path, start=finished.folder / "start", **CPU)
+    assert again.record["metrics"] == finished.record["metrics"]
+    weights = [folder / "model.safetensors" for folder in (tmp_path, finished.folder)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_stopped_run_goes_on(finished, tmp_path):
+    options = {"out": tmp_path, "start": finished.folder / "start", **CPU}
+    assert run(finished.experiment, max_minutes=0, **options) is None
+    assert run(finished.experiment, **options).record["metrics"] == finished.record["metrics"]
+
+
+def test_from_random_weights(finished, tmp_path):
+    scratch = run(finished.experiment.override(start=None), out=tmp_path, **CPU)
+    assert scratch.record["start"] is None
+    assert scratch.history != finished.history
+
+
+def test_the_commands(finished, tmp_path, capsys):
+    assert main(["evaluate", str(finished.folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "stl10, test: 11 images" in printed
+    first, second = printed.splitlines()[-2:]
+    assert first.startswith("ten crops")
+    assert second.startswith("centre crop")
+    assert f"{finished.record['metrics']['accuracy']:.4f}" in first
+
+    images = load_images("stl10", split="test").images
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(images[:4]):
+        place = tmp_path / "pictures" / f"{number}.png"
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(place)
+    assert main(["predict", str(finished.folder), str(tmp_path / "pictures")]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    found = extract(finished.method, images[:4], "assign").argmax(1).tolist()
+    assert [int(row["cluster"]) for row in rows] == found
+
+    save_record(finished.record, tmp_path / "results")
+    assert load_records(tmp_path / "results") == [finished.record]
+    assert main(["tables", f"--results={tmp_path / 'results'}"]) == 0
+    assert "stl10/iic-finetune" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_split": "unlabeled"}, "not every image of stl10, unlabeled, has a label"),
+        ({"train_split": "train+unlabeled"}, "has a label from 0 to 9; give a labelled split"),
+        ({"clusters": 9}, "has a label from 0 to 8; .* as many clusters as classes"),
+        ({"backbone": "small"}, r"the backbone of the start has no layer layers.0.weight"),
+        ({"start": "stl10/iic-plus-700"}, "did you mean 'stl10/iic-plus-70'"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_mistakes_are_found_before_anything_is_written(tmp_path, changes, message):
+    experiment = get("stl10/iic-finetune").override(**SMALL, **changes)
+    with pytest.raises(InputError, match=message) as error:
+        run(experiment, out=tmp_path / "run", **CPU)
+    assert str(error.value).isprintable()
+    assert not (tmp_path / "run").exists()
+
+
+def test_digits_without_any_crop(tmp_path):
+    """Other images and another trunk, by overrides alone."""
+    views = {f"views__{name}": value for name, value in (
+        ("size", 8), ("crop_sides", ()), ("plain_side", None), ("flip", 0.0), ("cutout", 0.2),
+    )}  # fmt: skip
+    digits = {"images": "digits", "backbone": "clusternet6c-16", "start": None}
+    experiment = get("stl10/iic-finetune").override(
+        settings__hidden=32, settings__trunk_rate=1.0, training__epochs=4,
+        training__batch_size=100, **digits, **views,
+    )  # fmt: skip
+    finished = run(experiment, out=tmp_path, **CPU)
+    assert finished.record["metrics"]["accuracy"] > 0.6
+    assert finished.record["usage"]["used"] == 10
