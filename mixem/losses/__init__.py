@@ -7,15 +7,22 @@ finite inputs.
 from mixem.losses.associative_embedding import associative_embedding
 from mixem.losses.component_diversity import component_diversity
 from mixem.losses.iic import iic, joint_distribution
+from mixem.losses.infomax import infomax, logit_penalty
 from mixem.losses.instance_confidence import instance_confidence, instance_entropy
 from mixem.losses.nt_xent import nt_xent
+from mixem.losses.sinkhorn import sinkhorn
+from mixem.losses.swapped_prediction import swapped_prediction
 
 __all__ = [
     "associative_embedding",
     "component_diversity",
     "iic",
+    "infomax",
     "instance_confidence",
     "instance_entropy",
     "joint_distribution",
+    "logit_penalty",
     "nt_xent",
+    "sinkhorn",
+    "swapped_prediction",
 ]

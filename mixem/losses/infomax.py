@@ -1,0 +1,103 @@
+"""Mutual information between clusters and prototypes, IMC-SwAV's clustering objective."""
+
+import torch
+
+from mixem.errors import InputError
+from mixem.losses.precision import full_precision
+
+
+def infomax(
+    logits: torch.Tensor,
+    scores: torch.Tensor,
+    *,
+    temperature: float = 0.1,
+    entropy_weight: float = 4.0,
+) -> torch.Tensor:
+    """H(Y|U) - b H(Y): clusters Y that follow from the prototypes U, and are all used.
+
+    The joint distribution of cluster and prototype is the mean over the images of the outer
+    products of softmax(logits) and softmax(scores / temperature) (IMC-SwAV, equation 6; official
+    ``costs.py``). With b = 1 it is minus their mutual information, with more it is
+    -(I + (b - 1) H(Y))::
+
+        >>> sure = 100 * torch.eye(10)
+        >>> round(infomax(sure, 0.1 * sure).item(), 4)  # - 4 ln 10
+        -9.2103
+
+    Args:
+        logits: Of B images for k clusters, ``(B, k)``, or of V views, ``(V, B, k)``.
+        scores: Of the same images for K prototypes, ``(B, K)`` or ``(V, B, K)``; cosines in
+            IMC-SwAV.
+        temperature: Of the prototypes' softmax, tau.
+        entropy_weight: b, 4 in the official code.
+
+    Returns:
+        A scalar in nats, the mean over all V x V pairs of a view of the clusters and one of the
+        prototypes. For b >= 1 from -b ln k to 0; 0 when all images are in one cluster, and
+        (1 - b) ln k when all clusters are used and the prototypes say nothing of them.
+
+    Raises:
+        InputError: If the shapes or a number do not fit.
+
+    Differs from the official code: the pairs are one matrix product instead of V x V, and x ln x
+    is 0 at 0, where the official logarithm gives NaN (logits about 100 apart).
+    """
+    if (
+        logits.ndim not in (2, 3)
+        or logits.shape[:-1] != scores.shape[:-1]
+        or 0 in (*logits.shape, *scores.shape)
+        or not (logits.is_floating_point() and scores.is_floating_point())
+    ):
+        raise InputError(
+            f"logits are {logits.dtype} of shape {tuple(logits.shape)} and scores {scores.dtype} "
+            f"of {tuple(scores.shape)}; give floating-point numbers, ([views,] images, clusters) "
+            "and ([views,] images, prototypes)"
+        )
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"temperature is {temperature}; give a positive number")
+    if not 0 <= entropy_weight < float("inf"):
+        raise InputError(f"entropy_weight is {entropy_weight}; give a number from 0 on")
+    with torch.autocast(logits.device.type, enabled=False):
+        y = full_precision(logits).softmax(-1)
+        u = (full_precision(scores) / temperature).softmax(-1)
+        y, u = (x.unsqueeze(0) if x.ndim == 2 else x for x in (y, u))
+        views, images, clusters = y.shape
+        flat = (x.transpose(0, 1).flatten(1) for x in (y, u))  # (B, V k) and (B, V K)
+        joint = next(flat).T @ next(flat) / images
+        joint = joint.unflatten(0, (views, clusters))  # (V, k, V K)
+        pairs = entropy(joint).sum() / views**2  # mean of H(Y, U)
+        information = pairs - entropy(u.mean(1)).sum() / views
+        return information - entropy_weight * entropy(y.mean(1)).sum() / views
+
+
+def logit_penalty(logits: torch.Tensor, *, bound: float = 5.0) -> torch.Tensor:
+    """How far logits are beyond a bound, summed over the clusters (official ``costs.py``).
+
+        >>> logit_penalty(torch.tensor([[6.5, -5.5, 0.0], [1.0, 2.0, 3.0]])).item()
+        1.0
+
+    Args:
+        logits: ``(..., k)``.
+        bound: At least 0; 5 in the official code, which multiplies the result by 0.01.
+
+    Returns:
+        A scalar from 0 on, the mean over the images (and views) of
+            sum_k max(0, abs(logit) - bound).
+
+    Raises:
+        InputError: If there are no logits or the bound is negative.
+    """
+    if logits.ndim < 1 or 0 in logits.shape or not logits.is_floating_point():
+        raise InputError(
+            f"logits have shape {tuple(logits.shape)} and type {logits.dtype}; "
+            "expected floating-point numbers, (..., clusters)"
+        )
+    if not 0 <= bound < float("inf"):
+        raise InputError(f"bound is {bound}; give a number from 0 on")
+    with torch.autocast(logits.device.type, enabled=False):
+        return (full_precision(logits).abs() - bound).clamp_min(0).sum(-1).mean()
+
+
+def entropy(p: torch.Tensor) -> torch.Tensor:
+    """- p ln p of each entry, 0 and with a finite gradient at 0."""
+    return -p * p.clamp_min(torch.finfo(p.dtype).tiny).log()
