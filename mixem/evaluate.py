@@ -1,5 +1,7 @@
 """What a trained method is worth, under each protocol. Labels are used here and nowhere before."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from mixem.evaluation import (
     clustering_scores,
     kmeans,
 )
-from mixem.methods import IIC, Finetune, Method, MixEM, extract
+from mixem.methods import IIC, Finetune, IMCSwAV, Method, MixEM, extract
 
 METRICS = ("accuracy", "nmi", "ari")
 
@@ -32,8 +34,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Cluster and score images; keep the centres of the main protocol in the method.
 
-    A method with clusters of its own, IIC, is scored by them and needs no k-means; a finetuned
-    classifier by its classes, without any matching.
+    A method with clusters of its own, IIC or IMC-SwAV, is scored by them;
+    a finetuned classifier by its classes, without any matching.
 
     Args:
         method: Trained.
@@ -51,8 +53,10 @@ def evaluate(
         and embeddings, raw and normalised, from each start, and for MIX'EM the components taken
         as clusters, each row with its switches. For IIC: each sub-head with its loss, the one
         chosen by loss ("argmax p"), the one that labels would choose, their mean; or, with
-        "majority", the accuracy by the share of labels used. With "one-to-one" also
-        ``counts``: the images of the chosen sub-head by class and cluster. For a classifier: "ten
+        "majority", the accuracy by the share of labels used. For IMC-SwAV: its clusters under three
+        kinds of batch-norm statistics ("argmax p", ``batch_norm``, see :data:`BATCH_NORM`), and
+        k-means on its features. With "one-to-one" also
+        ``counts``: the images by class and cluster. For a classifier: "ten
         crops" and "centre crop".
 
     Raises:
@@ -67,6 +71,8 @@ def evaluate(
         return _sub_heads(method, images, clusters, mapping, fit_images or images)
     if isinstance(method, Finetune):
         return _classes(method, images)
+    if isinstance(method, IMCSwAV):
+        return _clusters(method, images, clusters, protocol, fit_images or images)
     found = _outputs(method, images)
     fitted = found if fit_images is None else _outputs(method, fit_images)
 
@@ -142,14 +148,7 @@ def _sub_heads(
     means = {name: sum(scores[name] for scores in every) / len(every) for name in METRICS}
     rows = [{"kind": "argmax p", "mapping": mapping, "scores": every[chosen]}]
     if mapping == "one-to-one":
-        known = labels >= 0
-        counts = torch.zeros(int(labels.max()) + 1, clusters, dtype=torch.int64)
-        counts.index_put_(
-            (labels[known], torch.from_numpy(found[chosen])[known]),
-            torch.ones((), dtype=torch.int64),
-            accumulate=True,
-        )
-        result["counts"] = counts.tolist()
+        result["counts"] = _counts(labels, torch.from_numpy(found[chosen]), clusters)
     else:
         rows += [
             {"kind": "share of labels", "share": share, "scores": score(chosen, share)}
@@ -164,6 +163,90 @@ def _sub_heads(
         {"kind": "sub-head chosen with labels", "scores": best},
     ]
     return result | {"metrics": every[chosen], "protocols": rows}
+
+
+# Which images the batch-norm statistics are of. The first is the main one. The last is
+# transductive, and what the official code of IMC-SwAV does before each evaluation (``utils.py``).
+BATCH_NORM = ("training views", "training images", "scored images")
+
+
+def _clusters(
+    method: IMCSwAV,
+    images: ImageSet,
+    clusters: int,
+    protocol: KMeansProtocol,
+    fit_images: ImageSet,
+) -> dict[str, Any]:
+    """The scores of IMC-SwAV's classifier; see :func:`evaluate`."""
+    labels = images.labels
+    found = {BATCH_NORM[0]: extract(method, images.images, "assign").argmax(1)}
+    for kind, source in zip(BATCH_NORM[1:], (fit_images, images), strict=True):
+        with batch_norm_of(method, source.images):
+            found[kind] = extract(method, images.images, "assign").argmax(1)
+    fitted = kmeans(extract(method, fit_images.images, protocol.layer), clusters, protocol=protocol)
+    assigned, _ = assign_to_centres(
+        extract(method, images.images, protocol.layer),
+        fitted.centres,
+        normalise=protocol.normalise,
+        variance=fitted.variance,
+    )
+
+    def score(result: Any) -> dict[str, float] | None:
+        return None if labels is None else clustering_scores(labels, result)
+
+    rows: list[dict[str, Any]] = [
+        {"kind": "argmax p", "batch_norm": kind, "scores": score(result)}
+        for kind, result in found.items()
+    ]
+    rows.append({"kind": "k-means", **asdict(protocol), "scores": score(assigned)})
+    main = found[BATCH_NORM[0]]
+    result = {
+        "metrics": rows[0]["scores"],
+        "usage": cluster_usage(main, clusters)._asdict(),
+        "protocols": rows,
+    }
+    return result if labels is None else result | {"counts": _counts(labels, main, clusters)}
+
+
+@contextmanager
+def batch_norm_of(
+    method: Method, images: torch.Tensor, *, batches: int = 50, batch_size: int = 256
+) -> Iterator[None]:
+    """Inside, the batch-norm statistics of a method are those of plain images.
+
+    The running statistics go on from where they are, with their own momentum, as in the official
+    code of IMC-SwAV (``utils.py``: 50 batches of the training's size). The images are shuffled in
+    a fixed order. Afterwards all is as before.
+
+    Args:
+        method: Its backbone and the layers that :meth:`Method.assign` uses.
+        images: uint8 ``(N, C, H, W)``.
+        batches: At most this many.
+        batch_size: Images a batch; an incomplete last one is left out.
+    """
+    kept = {name: value.clone() for name, value in method.named_buffers()}
+    training, device = method.training, next(method.parameters()).device
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    size = min(batch_size, len(images))
+    method.train()
+    try:
+        with torch.no_grad():
+            for chosen in order.split(size)[: min(batches, len(images) // size)]:
+                method.assign(images[chosen.to(images.device)].to(device))
+        method.train(training)
+        yield
+    finally:
+        method.train(training)
+        for name, value in method.named_buffers():
+            value.copy_(kept[name])
+
+
+def _counts(labels: torch.Tensor, assigned: torch.Tensor, clusters: int) -> list[list[int]]:
+    """Images by class and cluster."""
+    known = labels >= 0
+    counts = torch.zeros(int(labels.max()) + 1, clusters, dtype=torch.int64)
+    one = torch.ones((), dtype=torch.int64)
+    return counts.index_put_((labels[known], assigned[known]), one, accumulate=True).tolist()
 
 
 def _classes(method: Finetune, images: ImageSet) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Meter:
         for name, value in (step.details or {}).items():
             value = value.double()
             self._sum(f"detail {name}", torch.stack([value, torch.ones_like(value)]))
+        for name, value in (step.hits or {}).items():
+            self._sum(f"hits {name}", value.double())
         if (p := step.assignments) is not None:
             chosen = F.one_hot(p.argmax(-1), p.shape[-1])
             self._sum("usage", chosen.sum(-2).double())
@@ -53,6 +55,8 @@ class Meter:
         for name, value in sums.items():
             if name.startswith("detail "):
                 row[name.removeprefix("detail ")] = (value[0] / value[1]).tolist()
+            elif name.startswith("hits "):
+                row[name.removeprefix("hits ")] = int((value > 0).sum())
         if "usage" in sums:
             usage = sums["usage"] / sums["usage"].sum(-1, keepdim=True)
             row["usage"] = usage.double().mul(1e6).round().div(1e6).tolist()
@@ -72,9 +76,10 @@ class Meter:
         used = row.get("used", 2)
         if (max(used) if isinstance(used, list) else used) == 1:
             return f"all images are in one of {self.state['usage'].shape[-1]} components"
-        bound = self.bounds.get("contrast", math.inf)
-        if row["terms"].get("contrast", 0) > 0.995 * bound:
-            return f"the contrastive loss stays at its bound {bound:.3f}: all embeddings are alike"
+        for name, words in (("contrast", "contrastive loss"), ("swapped", "swapped prediction")):
+            bound = self.bounds.get(name, math.inf)
+            if row["terms"].get(name, 0) > 0.995 * bound:
+                return f"the {words} stays at its bound {bound:.3f}: all embeddings are alike"
         if row["terms"].get("main", -math.inf) > -1e-3:
             return "the loss of the main head stays at 0: its clusters say nothing of the image"
         return None

@@ -20,10 +20,10 @@ import torch
 from mixem.checkpoint import load_weights, read_json, save_weights, write_json
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
-from mixem.evaluate import evaluate
+from mixem.evaluate import BATCH_NORM, evaluate
 from mixem.evaluation import KMeansProtocol
 from mixem.experiments import EXPERIMENTS, SETTINGS, Experiment, get
-from mixem.methods import IIC, Finetune, Method, MixEM, SimCLR
+from mixem.methods import IIC, Finetune, IMCSwAV, Method, MixEM, SimCLR
 from mixem.models import make_backbone
 from mixem.train import TrainConfig, Training, require_seed, seeded, train
 
@@ -42,6 +42,7 @@ METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
     "mixem": MixEM,
     "iic": IIC,
+    "imc-swav": IMCSwAV,
     "finetune": Finetune,
 }
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
@@ -123,7 +124,9 @@ def run(
     require_seed(seed)
 
     def load(split: str) -> ImageSet:
-        size = experiment.views.size if experiment.images.startswith("folder:") else None
+        views = experiment.views
+        folder = experiment.images.startswith("folder:")
+        size = max(views.size, views.plain_size or 0) if folder else None
         return load_images(experiment.images, split=split, root=root, download=download, size=size)
 
     # What can be wrong is found out here, before the folder is taken and hours are spent.
@@ -203,6 +206,8 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
         settings["plain_views"] = dataclasses.replace(
             experiment.plain_views, size=experiment.views.size
         )
+    if experiment.small_views:
+        settings["small_views"] = experiment.small_views
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = make_backbone(
@@ -211,7 +216,22 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
         method = METHODS[experiment.method](
             backbone, experiment.views, clusters=experiment.clusters, **settings
         )
+    _require_sizes(experiment, backbone.eval(), channels)
     return method.eval()
+
+
+@torch.no_grad()
+def _require_sizes(experiment: Experiment, backbone: torch.nn.Module, channels: int) -> None:
+    """Raise :class:`InputError` unless the backbone takes views of all sizes there are."""
+    usual, small = experiment.views.size, experiment.small_views
+    for size in {small.size if small else usual, experiment.views.plain_size or usual} - {usual}:
+        try:
+            backbone(torch.zeros(2, channels, size, size))
+        except RuntimeError as error:
+            raise InputError(
+                f"{experiment.backbone} for images of size {usual} does not take "
+                f"{size}; give all views one size, or a ResNet"
+            ) from error
 
 
 def load_run(folder: str | Path) -> Run:
@@ -297,8 +317,9 @@ def from_dict(values: dict[str, Any]) -> Experiment:
             "training": TrainConfig,
             "protocol": KMeansProtocol,
         }
-        if values["plain_views"] is not None:
-            parts["plain_views"] = Augmentation
+        for name in ("plain_views", "small_views"):
+            if values[name] is not None:
+                parts[name] = Augmentation
         made = {name: built(part, values[name]) for name, part in parts.items()}
         return Experiment(**{**values, **made})
     except (KeyError, TypeError) as error:
@@ -391,6 +412,8 @@ def _protocol(experiment: Experiment) -> dict[str, Any]:
     """What names the main row of the protocols."""
     if experiment.method == "finetune":
         return {"kind": "ten crops"}
+    if experiment.method == "imc-swav":
+        return {"kind": "argmax p", "batch_norm": BATCH_NORM[0]}
     if METHODS[experiment.method].clusters_itself:
         return {"kind": "argmax p", "mapping": experiment.mapping}
     return dataclasses.asdict(experiment.protocol)

@@ -50,7 +50,11 @@ class TrainConfig:
         constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
             rate.
         schedule: "epochs" for MIX'EM's cosine, one rate an epoch; "steps" for one that falls with
-            every step and ends at 0.
+            every step and ends at 0; "milestones" for IMC-SwAV's stairs.
+        milestones: Shares of the run after which the rate is multiplied by ``decay``.
+        decay: See ``milestones``.
+        warmup_steps: Steps over which the rate rises linearly, the last of them with the full one.
+        betas: Of Adam: how much of the mean gradient and of its square is kept at a step.
         snapshots: Epochs after which the weights are kept as well, 0 for the start.
     """
 
@@ -60,14 +64,29 @@ class TrainConfig:
     weight_decay: float = 1e-5
     constant_epochs: int = 10
     schedule: str = "epochs"
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.4
+    warmup_steps: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("constant_epochs", 0)):
+        for name, least in (
+            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0)
+        ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
-        if self.schedule not in ("epochs", "steps"):
-            raise InputError(f"schedule is {self.schedule!r}; give 'epochs' or 'steps'")
+        if self.schedule not in ("epochs", "steps", "milestones"):
+            raise InputError(
+                f"schedule is {self.schedule!r}; give 'epochs', 'steps' or 'milestones'"
+            )
+        if not (all(0 < share < 1 for share in self.milestones) and 0 < self.decay <= 1):
+            raise InputError(
+                f"milestones {self.milestones}, decay {self.decay}; give shares of the run between "
+                "0 and 1, and a decay above 0, at most 1"
+            )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
         if not (self.learning_rate > 0 and self.weight_decay >= 0):
             raise InputError(
                 f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
@@ -77,9 +96,12 @@ class TrainConfig:
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.
 
-        Constant, then a cosine. MIX'EM's has period ``epochs``, starts late and so never ends
-        at 0.
+        Without the warm-up. Constant, then a cosine, or stairs. MIX'EM's cosine has period
+        ``epochs``, starts late and so never ends at 0.
         """
+        if self.schedule == "milestones":
+            passed = sum(epoch >= share * self.epochs for share in self.milestones)
+            return self.learning_rate * self.decay**passed
         late = epoch - self.constant_epochs
         if self.schedule == "epochs":
             progress = (late + 1) / self.epochs
@@ -189,6 +211,7 @@ def train(
     optimiser = torch.optim.Adam(
         [{"params": list(module.parameters())} for module, _ in rates],
         lr=config.learning_rate,
+        betas=config.betas,
         weight_decay=config.weight_decay,
         fused=place.type in ("cpu", "cuda"),
     )
@@ -235,6 +258,7 @@ def train(
         while step < total and not stop:
             epoch, position = divmod(step, steps)
             rate = config.rate(epoch, position / steps)
+            rate *= min(1.0, (step + 1) / max(1, config.warmup_steps))
             turn = bisect.bisect_right(begins, position) - 1
             position, size = position - begins[turn], sizes[turn]
             source = pixels[plan[turn].fingerprint]
@@ -246,6 +270,7 @@ def train(
 
             chosen = order[position * size : (position + 1) * size]
             batch = source[chosen].to(place)
+            method.before_step(step)
             views = method.draw_views(batch, seeded(seed, "views", step, place))
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 if (labels := targets[turn]) is None:

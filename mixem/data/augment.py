@@ -47,6 +47,7 @@ class Augmentation:
         centre: Probability that a crop of ``crop_sides`` is central.
         plain_side: Side of the central square that evaluation sees, in pixels of the image; None
             for the largest.
+        plain_size: Height and width of what evaluation sees; None for ``size``.
         flip: Probability of mirroring left and right.
         affine: Probability that rotation, shift, enlargement and shear of an image happen.
         affine_first: The affine map comes before the crop, on the whole image, so that less black
@@ -81,6 +82,7 @@ class Augmentation:
     crop_sides: tuple[int, ...] = ()
     centre: float = 0.0
     plain_side: int | None = None
+    plain_size: int | None = None
     flip: float = 0.0
     affine: float = 1.0
     affine_first: bool = False
@@ -114,11 +116,10 @@ class Augmentation:
         self._check("crop_sides", "whole numbers from 1 on", sides)
         alone = not (self.crop_scale and self.crop_sides)
         self._check("crop_sides", "() beside a crop_scale", alone)
-        self._check(
-            "plain_side",
-            "a whole number from 1 on",
-            self.plain_side is None or (_whole(self.plain_side) and self.plain_side >= 1),
-        )
+        for name in ("plain_side", "plain_size"):
+            value = getattr(self, name)
+            whole = value is None or (_whole(value) and value >= 1)
+            self._check(name, "a whole number from 1 on", whole)
         for name in ("centre", "flip", "affine", "cutout", "jitter", "grey", "blur"):
             self._check_number(name, 0, 1)
         for name, most in (("degrees", 180), ("translate", 1), ("shear", 89), ("hue", 0.5)):
@@ -181,11 +182,12 @@ class Augmentation:
             images: uint8 ``(N, C, h, w)``, C = 1 or 3.
 
         Returns:
-            float32 ``(N, C, size, size)``.
+            float32 ``(N, C, plain_size, plain_size)``.
         """
         self.check_images(images)
         with torch.autocast(images.device.type, enabled=False):
-            return operations.normalise(self._resized(images), self.mean, self.std)
+            views = self._resized(images, self.plain_size or self.size)
+            return operations.normalise(views, self.mean, self.std)
 
     def draw(
         self, n: int, height: int, width: int, generator: torch.Generator
@@ -284,13 +286,13 @@ class Augmentation:
         corner = torch.where(central, (spare / 2).floor_(), corner)
         return torch.cat([corner, side[:, None], side[:, None]], 1)
 
-    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+    def _resized(self, images: torch.Tensor, size: int) -> torch.Tensor:
         """The central square ``(N, C, size, size)`` in [0, 1]."""
         top, left, side, _ = central_square(*images.shape[2:], side=self.plain_side)
         views = images[:, :, top : top + side, left : left + side].float().div_(255)
-        if side == self.size:
+        if side == size:
             return views
-        return F.interpolate(views, (self.size, self.size), mode="bilinear", antialias=True)
+        return F.interpolate(views, (size, size), mode="bilinear", antialias=True)
 
     def _view(
         self, images: torch.Tensor, draws: dict[str, torch.Tensor], order: list[str]
@@ -304,7 +306,7 @@ class Augmentation:
                 pixels, maps = operations.affine(pixels, **maps), {}
             views = operations.resample(pixels, draws["rows"], draws["columns"])
         else:
-            views = self._resized(images)
+            views = self._resized(images, self.size)
         if maps:
             views = operations.affine(views, **maps)
         if "hole" in draws:

@@ -13,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from mixem.data.folder import read_folder
+from mixem.data.folder import decode, read_folder
 from mixem.errors import InputError
 
-NAMES = ("digits", "mnist", "cifar10", "cifar100-20", "stl10", "folder:PATH")
+NAMES = (
+    "digits", "mnist", "cifar10", "cifar100", "cifar100-20", "stl10", "tiny-imagenet",
+    "folder:PATH",
+)  # fmt: skip
 
 # The 20 superclasses of CIFAR-100 and their classes, with torchvision's spelling of the classes.
 # Source: the table on https://www.cs.toronto.edu/~kriz/cifar.html, in its order, which is that of
@@ -142,8 +145,9 @@ def load_images(
     """Load a set of images.
 
     Args:
-        name: "digits" (8 x 8, embedded in scikit-learn), "mnist", "cifar10", "cifar100-20" (the
-            20 superclasses), "stl10", or "folder:PATH".
+        name: "digits" (8 x 8, embedded in scikit-learn), "mnist", "cifar10", "cifar100",
+            "cifar100-20" (its 20 superclasses), "stl10", "tiny-imagenet" (to be fetched by hand;
+            its labelled validation images are "test"), or "folder:PATH".
         split: "train", "test" or "train+test"; for stl10 also "unlabeled",
             "train+unlabeled" and "train+unlabeled+test". Of digits, the first 1,297 images are
             "train" and the last 500, by other writers, "test". For folders see
@@ -257,13 +261,18 @@ def _cifar10(root: Path, part: str, download: bool) -> Part:
     return _channels_first(data.data), torch.tensor(data.targets), tuple(data.classes)
 
 
-def _cifar100_20(root: Path, part: str, download: bool) -> Part:
+def _cifar100(root: Path, part: str, download: bool) -> Part:
     from torchvision.datasets import CIFAR100
 
     data = CIFAR100(root, train=part == "train", download=download)
-    coarse = {fine: i for i, names in enumerate(SUPERCLASSES.values()) for fine in names.split()}
-    number = torch.tensor([coarse[fine] for fine in data.classes])
-    return _channels_first(data.data), number[torch.tensor(data.targets)], tuple(SUPERCLASSES)
+    return _channels_first(data.data), torch.tensor(data.targets), tuple(data.classes)
+
+
+def _cifar100_20(root: Path, part: str, download: bool) -> Part:
+    images, fine, classes = _cifar100(root, part, download)
+    coarse = {name: i for i, names in enumerate(SUPERCLASSES.values()) for name in names.split()}
+    number = torch.tensor([coarse[name] for name in classes])
+    return images, number[fine], tuple(SUPERCLASSES)
 
 
 def _stl10(root: Path, part: str, download: bool) -> Part:
@@ -274,11 +283,42 @@ def _stl10(root: Path, part: str, download: bool) -> Part:
     return images, torch.from_numpy(np.asarray(data.labels)).long(), STL10_CLASSES
 
 
+def _tiny_imagenet(root: Path, part: str, download: bool) -> Part:
+    folder = root / "tiny-imagenet-200"
+    if download and not folder.is_dir():
+        raise OSError(
+            "it has to be fetched by hand: unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip "
+            f"into {str(root)!r}"
+        )
+    ids = (folder / "wnids.txt").read_text(encoding="utf-8").split()
+    lines = (folder / "words.txt").read_text(encoding="utf-8").splitlines()
+    words = dict(line.split("\t") for line in lines if line)
+    number = {name: i for i, name in enumerate(ids)}
+    if part == "train":
+        files = [
+            (file, name)
+            for name in ids
+            for file in sorted((folder / "train" / name).rglob("*.JPEG"))
+        ]
+    else:
+        listed = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
+        files = [
+            (folder / "val" / "images" / (row := line.split("\t"))[0], row[1]) for line in listed
+        ]
+    if not files:
+        raise FileNotFoundError(folder / part)
+    images = np.stack([decode(file, 64, 3) for file, _ in files])
+    labels = torch.tensor([number[name] for _, name in files])
+    return torch.from_numpy(images), labels, tuple(words[name] for name in ids)
+
+
 # Where torchvision puts the files below the root, and how they are read.
 READERS: dict[str, tuple[str, Callable[[Path, str, bool], Part]]] = {
     "mnist": ("MNIST/raw", _mnist),
     "cifar10": ("cifar-10-batches-py", _cifar10),
+    "cifar100": ("cifar-100-python", _cifar100),
     "cifar100-20": ("cifar-100-python", _cifar100_20),
+    "tiny-imagenet": ("tiny-imagenet-200", _tiny_imagenet),
     "stl10": ("stl10_binary", _stl10),
 }
 

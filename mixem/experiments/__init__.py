@@ -3,12 +3,13 @@
 import difflib
 
 from mixem.errors import InputError
-from mixem.experiments import iic, mixem
+from mixem.experiments import iic, imc_swav, mixem
 from mixem.experiments.settings import (
     SETTINGS,
     Experiment,
     FinetuneSettings,
     IICSettings,
+    IMCSwAVSettings,
     MixEMSettings,
     SimCLRSettings,
 )
@@ -19,13 +20,15 @@ __all__ = [
     "Experiment",
     "FinetuneSettings",
     "IICSettings",
+    "IMCSwAVSettings",
     "MixEMSettings",
     "SimCLRSettings",
     "get",
 ]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (*mixem.EXPERIMENTS, *iic.EXPERIMENTS)
+    experiment.name: experiment
+    for experiment in (*mixem.EXPERIMENTS, *iic.EXPERIMENTS, *imc_swav.EXPERIMENTS)
 }
 
 

@@ -13,6 +13,11 @@ _IIC_ONLY = {
     "mapping": "one-to-one in cluster_eval.py",
     "plain_views": "IIC's",
     "over_split": "IIC's",
+    "small_views": "IMC-SwAV's",
+    "training.milestones": "IMC-SwAV's",
+    "training.decay": "IMC-SwAV's",
+    "training.warmup_steps": "IMC-SwAV's",
+    "training.betas": "PyTorch's defaults",
 }
 DIGITS_SOURCES = {
     **_IIC_ONLY,

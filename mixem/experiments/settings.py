@@ -84,10 +84,41 @@ class FinetuneSettings:
             raise InputError(f"trunk_rate is {self.trunk_rate}; give a number from 0 on")
 
 
+@dataclass(frozen=True)
+class IMCSwAVSettings:
+    """What networks and losses are made of; see :class:`mixem.methods.IMCSwAV`."""
+
+    large: int = 2
+    small: int = 4
+    embedding_size: int = 128
+    hidden: int = 1024
+    prototypes: int = 1000
+    temperature: float = 0.1
+    epsilon: float = 0.05
+    iterations: int = 3
+    entropy_weight: float = 4.0
+    penalty_weight: float = 0.01
+    frozen_steps: int = 500
+    one_pass: bool = False
+    bank: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("large", 2), ("small", 0), ("embedding_size", 1), ("hidden", 1), ("prototypes", 2),
+            ("iterations", 0), ("entropy_weight", 0), ("penalty_weight", 0), ("frozen_steps", 0),
+        ):  # fmt: skip
+            if not least <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
+        for name in ("temperature", "epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; give a positive number")
+
+
 SETTINGS: dict[str, Any] = {  # by method
     "simclr": SimCLRSettings,
     "mixem": MixEMSettings,
     "iic": IICSettings,
+    "imc-swav": IMCSwAVSettings,
     "finetune": FinetuneSettings,
 }
 
@@ -98,7 +129,7 @@ class Experiment:
 
     Attributes:
         name: ``images/method``, perhaps with a variant.
-        method: "simclr", "mixem", "iic" or "finetune".
+        method: "simclr", "mixem", "iic", "imc-swav" or "finetune".
         images: What :func:`mixem.data.load_images` calls them.
         train_split: Images trained on, without labels; with labels by "finetune".
         test_split: Images scored.
@@ -108,10 +139,12 @@ class Experiment:
         settings: Of the method, an instance of ``SETTINGS[method]``.
         training: Of the optimiser.
         protocol: The k-means behind the main number, for methods without clusters of their own.
-        mapping: How clusters get a class when they are scored, for IIC: "one-to-one", or
-            "majority" of the labels of ``protocol.fit_split``.
+        mapping: How clusters get a class when they are scored, for methods with clusters of
+            their own: "one-to-one", or, for IIC, "majority" of the labels of
+            ``protocol.fit_split``.
         plain_views: How IIC's plain view is drawn, at the size of the others; None for the central
             square.
+        small_views: How IMC-SwAV's small views are drawn; None for none.
         over_split: Images of IIC's overclustering passes; None for those of ``train_split``.
         start: Experiment whose run of the same seed gives the backbone's start; None is random.
             "finetune" takes it with its own images, views and backbone.
@@ -119,7 +152,7 @@ class Experiment:
     """
 
     name: str
-    method: Literal["simclr", "mixem", "iic", "finetune"]
+    method: Literal["simclr", "mixem", "iic", "imc-swav", "finetune"]
     images: str
     train_split: str
     test_split: str
@@ -132,6 +165,7 @@ class Experiment:
     start: str | None = None
     mapping: Literal["one-to-one", "majority"] = "one-to-one"
     plain_views: Augmentation | None = None
+    small_views: Augmentation | None = None
     over_split: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -189,8 +223,8 @@ class Experiment:
 
 
 OPTIONAL = {  # what may be None, wherever it stands
-    "start", "plain_views", "over_split", "crop_scale", "scale", "blur_kernel", "plain_side",
-    "head_std",
+    "start", "plain_views", "small_views", "over_split", "crop_scale", "scale", "blur_kernel",
+    "plain_side", "plain_size", "head_std",
 }  # fmt: skip
 
 

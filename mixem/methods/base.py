@@ -1,6 +1,6 @@
 """What the training loop and the evaluation ask of a method."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,15 @@ class Step(NamedTuple):
         bounds: For some of the terms, the value a collapsed network would have.
         details: Further numbers, or ``(n,)`` of them, without gradient, that the log keeps the
             means of.
+        hits: How often each of several things, such as prototypes, was taken in the batch,
+            ``(n,)``; the log keeps how many of them ever were.
     """
 
     terms: dict[str, torch.Tensor]
     assignments: torch.Tensor | None
     bounds: dict[str, float]
     details: dict[str, torch.Tensor] | None = None
+    hits: dict[str, torch.Tensor] | None = None
 
 
 class Method(nn.Module):
@@ -55,18 +58,24 @@ class Method(nn.Module):
         self.register_buffer("centres", torch.zeros(clusters, self.feature_size))
         self.register_buffer("variance", torch.zeros(()))  # 0: no centres yet
 
-    def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Two independent views of each image: uint8 ``(B, C, h, w)`` to ``(2, B, C, H, W)``."""
+    def before_step(self, step: int) -> None:
+        """Told how many steps are done, before each; nothing by default."""
+
+    def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> Any:
+        """Two independent views of each image: uint8 ``(B, C, h, w)`` to ``(2, B, C, H, W)``.
+
+        A method may draw others, as its steps want them.
+        """
         return torch.stack([self.views(images, generator) for _ in range(2)])
 
-    def step(self, views: torch.Tensor, name: str = "images") -> Step:
+    def step(self, views: Any, name: str = "images") -> Step:
         """Loss terms of a batch of views, in the pass of that name."""
         raise NotImplementedError(f"{type(self).__name__} does not define step")
 
     def targets(self, images: ImageSet) -> torch.Tensor | None:
         """Labels ``(N,)`` for :meth:`supervised_step`; by default None, and none are looked at."""
 
-    def supervised_step(self, views: torch.Tensor, labels: torch.Tensor) -> Step:
+    def supervised_step(self, views: Any, labels: torch.Tensor) -> Step:
         """Loss terms of a batch of views and its labels, of a method that has targets."""
         raise NotImplementedError(f"{type(self).__name__} does not define supervised_step")
 
@@ -139,14 +148,14 @@ def extract(
     Args:
         method: A trained method.
         images: uint8 ``(N, C, H, W)``, on any device.
-        what: "features", "embeddings", "assign", "cluster", "sub_heads" or "logits": the function
-            of the method to call.
+        what: "features", "embeddings", "assign", "cluster", "sub_heads", "logits" or "scores": the
+            function of the method to call.
         batch_size: Images a batch.
 
     Returns:
         float32 ``(N, ...)`` on the CPU.
     """
-    known = ("features", "embeddings", "assign", "cluster", "sub_heads", "logits")
+    known = ("features", "embeddings", "assign", "cluster", "sub_heads", "logits", "scores")
     if what not in known or not hasattr(method, what):
         has = ", ".join(name for name in known if hasattr(method, name))
         raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")

@@ -1,16 +1,18 @@
 """Networks: backbones give features, heads embeddings or clusters. No loss, no training."""
 
-from mixem.models.backbones import BACKBONES, SmallNet, make_backbone, resnet18
+from mixem.models.backbones import BACKBONES, SmallNet, SmallResNet, make_backbone, resnet18
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel
-from mixem.models.heads import MixtureHead, ProjectionHead, SubHeads, mix
+from mixem.models.heads import ClusterHead, MixtureHead, ProjectionHead, SubHeads, mix
 
 __all__ = [
     "BACKBONES",
+    "ClusterHead",
     "ClusterNet5g",
     "ClusterNet6c",
     "MixtureHead",
     "ProjectionHead",
     "SmallNet",
+    "SmallResNet",
     "Sobel",
     "SubHeads",
     "make_backbone",

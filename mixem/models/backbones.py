@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mixem.errors import InputError
-from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel
+from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel, residual_stages
 
 
 class SmallNet(nn.Module):
@@ -57,27 +57,59 @@ def resnet18(in_channels: int = 3, *, stem: str = "imagenet") -> nn.Module:
 
     Args:
         in_channels: Channels of the images.
-        stem: "imagenet" (7 x 7 stride 2 and max-pool; MIX'EM on STL-10) or "cifar" (3 x 3 stride
-            1, no max-pool; MIX'EM's ``conv1_k3``, forced for the CIFAR sets in ``run.py``).
+        stem: "imagenet" (7 x 7 stride 2 and max-pool; MIX'EM on STL-10), "cifar" (3 x 3 stride 1,
+            no max-pool; MIX'EM's ``conv1_k3``, forced for the CIFAR sets in ``run.py``, and
+            IMC-SwAV on them) or "stl" (3 x 3 stride 1 and 2 x 2 max-pool; IMC-SwAV on STL-10 and
+            Tiny-ImageNet, ``graphs.py``).
 
     Returns:
         A module that maps ``(N, C, H, W)`` to ``(N, 512)``, averaged over places after the last
         ReLU and so non-negative; its attribute ``out_features`` is 512.
     """
-    if stem not in ("imagenet", "cifar"):
-        raise InputError(f"stem is {stem!r}; give 'imagenet' or 'cifar'")
+    if stem not in ("imagenet", "cifar", "stl"):
+        raise InputError(f"stem is {stem!r}; give 'imagenet', 'cifar' or 'stl'")
     import torchvision  # here, for it takes over a second to import
 
     net = torchvision.models.resnet18()
-    if stem == "cifar":
-        net.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
-        net.maxpool = nn.Identity()
-    else:
+    if stem == "imagenet":
         net.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    else:
+        net.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        net.maxpool = nn.Identity() if stem == "cifar" else nn.MaxPool2d(2)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.fc = nn.Identity()
     net.out_features = 512
     return net
+
+
+class SmallResNet(nn.Sequential):
+    """ResNet-10 with few channels, for 32 x 32 images on two CPU cores.
+
+    A 3 x 3 convolution of stride 1, a 2 x 2 max-pool, four stages of one basic block each and the
+    mean over places.
+
+    Args:
+        in_channels: Channels of the images.
+        width: Channels of the first stage; each of the next three has twice as many.
+
+    Attributes:
+        out_features: Length of a feature vector, ``8 * width``.
+    """
+
+    def __init__(self, in_channels: int = 3, *, width: int = 32):
+        super().__init__(
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            *residual_stages(width, (1, 1, 1, 1)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.out_features = 8 * width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _behind_sobel(net: nn.Module, *, keep: bool = False) -> nn.Module:
@@ -89,8 +121,10 @@ def _behind_sobel(net: nn.Module, *, keep: bool = False) -> nn.Module:
 # From channels and size of the images to a network. "batch": normalised with the batch at hand.
 BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "small": lambda c, size: SmallNet(c, size=size),
+    "small-resnet": lambda c, size: SmallResNet(c),
     "resnet18": lambda c, size: resnet18(c),
     "resnet18-cifar": lambda c, size: resnet18(c, stem="cifar"),
+    "resnet18-stl": lambda c, size: resnet18(c, stem="stl"),
     "clusternet5g": lambda c, size: _behind_sobel(ClusterNet5g(2)),
     "clusternet5g-batch": lambda c, size: _behind_sobel(ClusterNet5g(2, running_statistics=False)),
     "clusternet5g-penultimate": lambda c, size: _behind_sobel(

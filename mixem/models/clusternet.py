@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -124,26 +125,16 @@ class ClusterNet5g(nn.Sequential):
                 f"ClusterNet5g of width {width} for images of size {size}; give a width of at "
                 "least 1, and with penultimate a size of at least 8"
             )
-        from torchvision.models.resnet import BasicBlock  # here, for it takes a second to import
-
         norm = functools.partial(nn.BatchNorm2d, track_running_stats=running_statistics)
+        blocks = (3, 4, 6) if penultimate else (3, 4, 6, 3)
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
             norm(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2, padding=1),
+            *residual_stages(width, blocks, norm=norm),
         ]
-        before = width
-        for stage, blocks in enumerate((3, 4, 6) if penultimate else (3, 4, 6, 3)):
-            after = width * 2**stage
-            for block in range(blocks):
-                stride, shortcut = 1, None
-                if block == 0 and stage > 0:
-                    stride = 2
-                    convolution = nn.Conv2d(before, after, 1, stride=2, bias=False)
-                    shortcut = nn.Sequential(convolution, norm(after))
-                layers.append(BasicBlock(before, after, stride, shortcut, norm_layer=norm))
-                before = after
+        before = width * 2 ** (len(blocks) - 1)
         if penultimate:
             side = (size // 2 + 1 + 3) // 4  # type: ignore[operator]
             out_features = before * side**2
@@ -155,3 +146,32 @@ class ClusterNet5g(nn.Sequential):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def residual_stages(
+    width: int, blocks: Sequence[int], *, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> list[nn.Module]:
+    """The basic blocks of a ResNet, stage after stage.
+
+    Each stage has twice the channels of the one before and, but for the first, halves the map.
+
+    Args:
+        width: Channels of the map that comes in and of the first stage.
+        blocks: Blocks of each stage; (2, 2, 2, 2) in ResNet-18, (3, 4, 6, 3) in ResNet-34.
+        norm: From channels to a layer.
+    """
+    from torchvision.models.resnet import BasicBlock  # here, for it takes a second to import
+
+    layers: list[nn.Module] = []
+    before = width
+    for stage, count in enumerate(blocks):
+        after = width * 2**stage
+        for block in range(count):
+            stride, shortcut = 1, None
+            if block == 0 and stage > 0:
+                stride = 2
+                convolution = nn.Conv2d(before, after, 1, stride=2, bias=False)
+                shortcut = nn.Sequential(convolution, norm(after))
+            layers.append(BasicBlock(before, after, stride, shortcut, norm_layer=norm))
+            before = after
+    return layers

@@ -97,6 +97,31 @@ class SubHeads(nn.Module):
         return logits.softmax(2, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
+class ClusterHead(nn.Sequential):
+    """Two hidden layers with batch norm, and a linear one: IMC-SwAV's classifier.
+
+    Args:
+        in_features: Length of a feature vector.
+        clusters: Number k of clusters.
+        hidden: Width of the hidden layers; 1024 in the official ``graphs.py``.
+    """
+
+    def __init__(self, in_features: int, clusters: int, *, hidden: int = 1024):
+        if clusters < 2 or hidden < 1:
+            raise InputError(
+                f"{clusters} clusters, {hidden} hidden units; give at least 2 and at least 1"
+            )
+        super().__init__(
+            nn.Linear(in_features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, clusters),
+        )
+
+
 def mix(embeddings: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Mixed embeddings z = sum_m p_m e_m, ``(M, B, d)`` and ``(B, M)`` to ``(B, d)``.
 
