@@ -21,7 +21,6 @@ from mixem.plots.iic import (
     learning_curves,
     loss_against_accuracy,
     probability_bars,
-    records_of,
     simplex_snapshots,
     sub_head_strips,
     sub_heads_of,
@@ -44,6 +43,14 @@ from mixem.plots.mixture import (
     starts_spread,
 )
 from mixem.plots.networks import mixem_network, simclr_network
+from mixem.plots.prototypes import (
+    circle_snapshots,
+    equipartition_error,
+    plan_tables,
+    prototype_circle,
+    swap_diagram,
+    swapped_terms,
+)
 from mixem.plots.style import Figure
 from mixem.plots.training import contrast_bounds, term_bounds, terms_over_epochs, usage_over_epochs
 from mixem.plots.views import operations_apart, view_draws, view_pairs
@@ -52,6 +59,7 @@ __all__ = [
     "Figure",
     "accuracy_along",
     "circle_order",
+    "circle_snapshots",
     "coefficient_batches",
     "confusion_table",
     "contingency_tables",
@@ -61,6 +69,7 @@ __all__ = [
     "curves",
     "diversity_curve",
     "embedding_map",
+    "equipartition_error",
     "head_losses",
     "histograms",
     "iic_diagram",
@@ -82,11 +91,12 @@ __all__ = [
     "partner_probabilities",
     "picture_grid",
     "pictures_by_group",
+    "plan_tables",
     "probability_bars",
     "project",
+    "prototype_circle",
     "pull_and_push",
     "ranked_images",
-    "records_of",
     "score_bars",
     "simclr_network",
     "simplex_losses",
@@ -97,6 +107,8 @@ __all__ = [
     "sub_head_choice",
     "sub_head_strips",
     "sub_heads_of",
+    "swap_diagram",
+    "swapped_terms",
     "temperature_weights",
     "term_bounds",
     "terms_over_epochs",
