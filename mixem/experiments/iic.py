@@ -366,7 +366,7 @@ _DIGITS_PLUS = replace(
     },
 )
 
-EXPERIMENTS = (
+EXPERIMENTS: tuple[Experiment, ...] = (
     _DIGITS,
     _DIGITS_PLUS,
     _MNIST_SMALL,

@@ -71,14 +71,14 @@ def _views(
     return views, replace(views, size=small, crop_scale=(0.08, 0.4))
 
 
-_CIFAR10_VIEWS, _CIFAR10_SMALL = _views(
+_CIFAR10_VIEWS, _CIFAR10_CROPS = _views(
     28, 18, 32, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 )
-_CIFAR100_VIEWS, _CIFAR100_SMALL = _views(
+_CIFAR100_VIEWS, _CIFAR100_CROPS = _views(
     28, 18, 32, (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 )
-_STL_VIEWS, _STL_SMALL = _views(76, 52, 96, (0.43, 0.42, 0.39), (0.27, 0.26, 0.27))
-_TINY_VIEWS, _TINY_SMALL = _views(56, 36, 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_STL_VIEWS, _STL_CROPS = _views(76, 52, 96, (0.43, 0.42, 0.39), (0.27, 0.26, 0.27))
+_TINY_VIEWS, _TINY_CROPS = _views(56, 36, 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 _CIFAR10 = Experiment(
@@ -90,7 +90,7 @@ _CIFAR10 = Experiment(
     backbone="resnet18-cifar",
     clusters=10,
     views=_CIFAR10_VIEWS,
-    small_views=_CIFAR10_SMALL,
+    small_views=_CIFAR10_CROPS,
     settings=IMCSwAVSettings(),
     training=TrainConfig(
         epochs=500,
@@ -113,7 +113,7 @@ _CIFAR20 = replace(
     images="cifar100-20",
     clusters=20,
     views=_CIFAR100_VIEWS,
-    small_views=_CIFAR100_SMALL,
+    small_views=_CIFAR100_CROPS,
 )
 _CIFAR100 = replace(
     _CIFAR20,
@@ -129,7 +129,7 @@ _STL10 = replace(
     train_split="train+unlabeled",
     backbone="resnet18-stl",
     views=_STL_VIEWS,
-    small_views=_STL_SMALL,
+    small_views=_STL_CROPS,
     settings=IMCSwAVSettings(bank=True),
     sources={
         **_SOURCES,
@@ -143,12 +143,27 @@ _TINY = replace(
     backbone="resnet18-stl",
     clusters=200,
     views=_TINY_VIEWS,
-    small_views=_TINY_SMALL,
+    small_views=_TINY_CROPS,
     training=replace(_CIFAR10.training, batch_size=512),
 )
 
 # --- for two CPU cores --------------------------------------------------------------------------
 
+_OURS = {
+    **_SOURCES,
+    "backbone": "this book, for two CPU cores",
+    "views": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "views.plain_size": "this book: the size of the views",
+    "small_views": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "settings.small": "this book, for two CPU cores",
+    "settings.hidden": "this book, for two CPU cores",
+    "settings.prototypes": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "settings.frozen_steps": "this book, for a short training",
+    "training.epochs": "this book, for two CPU cores",
+    "training.batch_size": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "training.learning_rate": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "training.warmup_steps": "this book, for a short training",
+}
 _DIGITS = replace(
     _CIFAR10,
     name="digits/imc-swav",
@@ -156,13 +171,48 @@ _DIGITS = replace(
     train_split="train+test",
     test_split="train+test",
     backbone="small",
-    views=replace(DIGITS_VIEWS, crop_scale=(0.6, 1.0)),
-    small_views=replace(DIGITS_VIEWS, crop_scale=(0.3, 0.8)),
-    settings=IMCSwAVSettings(prototypes=100, small=2, hidden=256, frozen_steps=50),
+    views=replace(DIGITS_VIEWS, crop_scale=(0.8, 1.0)),
+    small_views=replace(DIGITS_VIEWS, crop_scale=(0.5, 0.9)),
+    settings=IMCSwAVSettings(prototypes=30, small=2, hidden=256, frozen_steps=20),
     training=replace(
-        _CIFAR10.training, epochs=40, learning_rate=2e-3, warmup_steps=50, snapshots=()
+        _CIFAR10.training, epochs=30, batch_size=128, learning_rate=2e-3, warmup_steps=20
     ),
     protocol=KMeansProtocol(fit_split="train+test"),
+    sources={
+        **_OURS,
+        "images": "scikit-learn, load_digits",
+        "train_split": "this book: all images, as there is no official split",
+        "test_split": "this book: all images, as there is no official split",
+        "protocol.fit_split": "this book: all images",
+    },
+)
+_MNIST_SMALL = replace(
+    _DIGITS,
+    name="mnist/imc-swav-small",
+    images="mnist",
+    train_split="train",
+    test_split="test",
+    settings=replace(_DIGITS.settings, prototypes=100, frozen_steps=100),
+    training=replace(_DIGITS.training, epochs=4, batch_size=256, warmup_steps=100),
+    protocol=KMeansProtocol(fit_split="train"),
+    sources=_OURS,
+)
+_CIFAR10_SMALL = replace(
+    _CIFAR10,
+    name="cifar10/imc-swav-small",
+    backbone="small-resnet",
+    settings=replace(_CIFAR10.settings, small=2, prototypes=300, hidden=256, frozen_steps=200),
+    training=replace(_CIFAR10.training, epochs=6, learning_rate=1e-3, warmup_steps=200),
+    sources={**_OURS, "views": _SOURCES["views"], "views.plain_size": _SOURCES["views.plain_size"]},
 )
 
-EXPERIMENTS = (_DIGITS, _CIFAR10, _CIFAR20, _CIFAR100, _STL10, _TINY)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    _DIGITS,
+    _MNIST_SMALL,
+    _CIFAR10_SMALL,
+    _CIFAR10,
+    _CIFAR20,
+    _CIFAR100,
+    _STL10,
+    _TINY,
+)

@@ -215,8 +215,70 @@ def _simclr_of(experiment: Experiment) -> Experiment:
     )
 
 
-EXPERIMENTS = (
+# --- real images for two CPU cores ----------------------------------------------------------------
+
+_MNIST_SMALL = replace(
+    DIGITS_SIMCLR,
+    name="mnist/simclr-small",
+    images="mnist",
+    train_split="train",
+    test_split="test",
+    training=replace(DIGITS_SIMCLR.training, epochs=5, constant_epochs=1),
+    protocol=KMeansProtocol(fit_split="train"),
+    sources={
+        **DIGITS_SOURCES,
+        "images": "as IIC and IMC-SwAV",
+        "train_split": "as IMC-SwAV",
+        "test_split": "as IMC-SwAV",
+        "backbone": "as digits/simclr",
+        "views": "as digits/simclr",
+        "settings.temperature": "as digits/simclr",
+        "protocol.fit_split": "this book: the training images",
+    },
+)
+_CIFAR10_SMALL = replace(
+    _simclr_of(_CIFAR10),
+    name="cifar10/simclr-small",
+    backbone="small-resnet",
+    training=replace(DIGITS_SIMCLR.training, epochs=6, constant_epochs=1),
+    protocol=KMeansProtocol(fit_split="train"),
+    sources={
+        **_simclr_of(_CIFAR10).sources,
+        "backbone": "this book, for two CPU cores",
+        "training": "this book, for two CPU cores",
+        "training.epochs": "this book, for two CPU cores",
+        "training.batch_size": "this book, for two CPU cores",
+        "training.learning_rate": "this book, for two CPU cores",
+        "training.constant_epochs": "this book, for two CPU cores",
+        "protocol.fit_split": "this book: the training images",
+    },
+)
+
+
+def _mixem_of(start: Experiment, like: Experiment, epochs: int) -> Experiment:
+    """MIX'EM from a small SimCLR, with the settings of another MIX'EM."""
+    return replace(
+        start,
+        name=start.name.replace("simclr", "mixem"),
+        method="mixem",
+        settings=like.settings,
+        training=replace(start.training, epochs=epochs),
+        protocol=replace(start.protocol, init="components"),
+        start=start.name,
+        sources={
+            **start.sources,
+            **{k: v for k, v in like.sources.items() if k.startswith("settings.")},
+            "start": like.sources["start"],
+        },
+    )
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
     DIGITS_SIMCLR,
     DIGITS_MIXEM,
+    _MNIST_SMALL,
+    _mixem_of(_MNIST_SMALL, DIGITS_MIXEM, 5),
+    _CIFAR10_SMALL,
+    _mixem_of(_CIFAR10_SMALL, _CIFAR10, 6),
     *(e for base in (_STL10, _CIFAR10, _CIFAR20) for e in (_simclr_of(base), base)),
 )

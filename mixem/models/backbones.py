@@ -96,7 +96,7 @@ class SmallResNet(nn.Sequential):
         out_features: Length of a feature vector, ``8 * width``.
     """
 
-    def __init__(self, in_channels: int = 3, *, width: int = 32):
+    def __init__(self, in_channels: int = 3, *, width: int = 16):
         super().__init__(
             nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
