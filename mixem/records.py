@@ -3,6 +3,7 @@
 A record is the ``record.json`` of a run. The book's are in ``results/NAME/seed-N.json``.
 """
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,31 @@ def load_records(
         records.append(record)
     records.sort(key=lambda record: (record["experiment"], variant(record), record["seed"]))
     return [record for record in records if experiment in (None, record["experiment"])]
+
+
+def records_of(
+    records: Sequence[dict[str, Any]], experiment: str, **changes: Any
+) -> list[dict[str, Any]]:
+    """The records of an experiment as it is, or of one variant of it.
+
+    A variant may need other batches or more epochs, so what it changes in ``training`` does not
+    count. The experiment as it is has no change at all.
+
+    Args:
+        records: As :func:`load_records` gives.
+        experiment: Its name.
+        **changes: The settings that differ, by path with a double underscore for the dot, such as
+            ``settings__repeats=1``.
+    """
+    # Through JSON, as a tuple is a list in a record.
+    wanted = json.loads(json.dumps({k.replace("__", "."): v for k, v in changes.items()}))
+
+    def fits(overrides: dict[str, Any]) -> bool:
+        if not wanted:
+            return not overrides
+        return wanted == {k: v for k, v in overrides.items() if not k.startswith("training.")}
+
+    return [r for r in records if r["experiment"] == experiment and fits(r["overrides"])]
 
 
 def save_record(record: dict[str, Any], folder: str | Path = "results") -> Path:

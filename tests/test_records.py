@@ -13,6 +13,7 @@ from mixem.records import (
     comparison,
     load_records,
     paper_value,
+    records_of,
     save_record,
     summarise,
     variant,
@@ -131,6 +132,39 @@ def test_records_are_loaded_by_experiment_and_seed(tmp_path):
     ]
     assert [r["seed"] for r in load_records(tmp_path, "digits/simclr")] == [1, 9, 10]
     assert load_records(tmp_path, "stl10/mixem") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, [0, 1]),
+        ({"settings__over_clusters": 10}, [4]),
+        ({"settings__repeats": 1}, [5]),
+        ({"settings__sub_heads": 1, "settings__repeats": 1}, [6]),
+        ({"settings__sub_heads": 1}, []),
+        ({"settings__over_clusters": 20}, []),
+        ({"settings__passes": ("main", "over")}, [7]),
+    ],
+)
+def test_records_of_a_variant_may_change_the_training(changes, found):
+    overrides = [
+        {},
+        {},
+        {},
+        {"training.epochs": 3},
+        {"settings.over_clusters": 10},
+        {"settings.repeats": 1, "training.batch_size": 420, "training.epochs": 18},
+        {"settings.repeats": 1, "settings.sub_heads": 1},
+        {"settings.passes": ["main", "over"]},  # a tuple, before it was written
+    ]
+    records = [record(0.9, seed, overrides=changed) for seed, changed in enumerate(overrides)]
+    records[2]["experiment"] = "digits/iic"
+    assert records_of(records, "digits/mixem", **changes) == [records[i] for i in found]
+
+
+def test_records_of_an_experiment_that_was_not_run():
+    assert records_of([record(0.9)], "cifar10/iic") == []
+    assert records_of([], "digits/mixem", settings__repeats=1) == []
 
 
 @pytest.mark.parametrize(

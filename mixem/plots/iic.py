@@ -35,34 +35,6 @@ JITTER = 0.03  # standard deviation of a dot's little move
 Curve = tuple[ArrayLike, ArrayLike]  # epochs and values
 
 
-def records_of(
-    records: Sequence[Mapping[str, Any]], experiment: str, **changes: Any
-) -> list[dict[str, Any]]:
-    """The records of an experiment as it is, or of one variant of it.
-
-    A variant may need other batches or more epochs, so what it changes in ``training`` does not
-    count. The experiment as it is has no change at all.
-
-    Args:
-        records: As ``mixem.records.load_records`` gives.
-        experiment: Its name.
-        **changes: The settings that differ, by path with a double underscore for the dot.
-    """
-    wanted = {path.replace("__", "."): _as_json(value) for path, value in changes.items()}
-
-    def fits(overrides: Mapping[str, Any]) -> bool:
-        if not wanted:
-            return not overrides
-        rest = {path: v for path, v in overrides.items() if not path.startswith("training.")}
-        return {path: _as_json(value) for path, value in rest.items()} == wanted
-
-    return [dict(r) for r in records if r["experiment"] == experiment and fits(r["overrides"])]
-
-
-def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def sub_heads_of(record: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """Losses and accuracies, in percent, of the sub-heads of an IIC record."""
     rows = [row for row in record["protocols"] if row["kind"] == "sub-head"]

@@ -14,13 +14,13 @@ from mixem.losses import iic
 from mixem.plots.diagrams import (
     LEARNS,
     LOSS,
-    _arrow,
-    _bars,
-    _box,
-    _picture,
-    _require,
-    _sheet,
-    _text,
+    add_arrow,
+    add_bars,
+    add_box,
+    add_picture,
+    add_text,
+    new_sheet,
+    require_views,
 )
 from mixem.plots.style import (
     GREY,
@@ -164,38 +164,38 @@ def pair_network(image: Any, views: Sequence[Any]) -> Figure:
     Raises:
         InputError: If there are not two views.
     """
-    _require(views, 2)
-    figure, sheet = _sheet(6.55)
-    _picture(sheet, image, (2.4, 0.45), 0.74, "image", side="right")
+    require_views(views, 2)
+    figure, sheet = new_sheet(6.55)
+    add_picture(sheet, image, (2.4, 0.45), 0.74, "image", side="right")
     for x, view, name, side in (
         (1.2, views[0], "plain", "left"),
         (3.6, views[1], "changed", "right"),
     ):
         outward = -1 if side == "left" else 1
         inner, outer = x - 0.55 * outward, x + 0.6 * outward
-        _arrow(sheet, (2.4, 0.85), (x, 1.03))
-        _picture(sheet, view, (x, 1.45), 0.74, name, side=side)
-        _arrow(sheet, (x, 1.85), (x, 2.13))
-        _box(sheet, (x, 2.38), 1.3, 0.46, "network", LEARNS)
+        add_arrow(sheet, (2.4, 0.85), (x, 1.03))
+        add_picture(sheet, view, (x, 1.45), 0.74, name, side=side)
+        add_arrow(sheet, (x, 1.85), (x, 2.13))
+        add_box(sheet, (x, 2.38), 1.3, 0.46, "network", LEARNS)
         for place, words, cells in (
             (inner, "main head\nh × k", 4),
             (outer, "extra head\nh × K", 8),
         ):
-            _arrow(sheet, (x + 0.5 * (place - x), 2.63), (place, 3.0))
-            _box(sheet, (place, 3.3), 1.06, 0.56, words, LEARNS)
+            add_arrow(sheet, (x + 0.5 * (place - x), 2.63), (place, 3.0))
+            add_box(sheet, (place, 3.3), 1.06, 0.56, words, LEARNS)
             if place == outer:
                 sheet.patches[-1].set_linestyle("--")
-            _arrow(sheet, (place, 3.6), (place, 3.82))
-            _bars(sheet, (place, 4.05), cells, peak=1)
-        _arrow(sheet, (inner, 4.3), (2.4 + 0.45 * outward, 4.62))
-        _arrow(sheet, (outer, 4.3), (outer, 5.75), (2.4 + 1.1 * outward, 5.75))
+            add_arrow(sheet, (place, 3.6), (place, 3.82))
+            add_bars(sheet, (place, 4.05), cells, peak=1)
+        add_arrow(sheet, (inner, 4.3), (2.4 + 0.45 * outward, 4.62))
+        add_arrow(sheet, (outer, 4.3), (outer, 5.75), (2.4 + 1.1 * outward, 5.75))
     for y, left, right in ((2.38, 1.87, 2.93), (3.3, 2.2, 2.6)):
         sheet.plot([left, right], [y, y], color=GREY, linestyle=":", linewidth=1.2)
-    _text(sheet, (2.4, 2.38), "same\nweights", colour=GREY, clear=True)
-    _box(sheet, (2.4, 4.93), 2.2, 0.56, "mutual information\nof P, k × k", LOSS)
-    _box(sheet, (2.4, 5.75), 2.2, 0.56, "mutual information\nof P, K × K", LOSS)
+    add_text(sheet, (2.4, 2.38), "same\nweights", colour=GREY, clear=True)
+    add_box(sheet, (2.4, 4.93), 2.2, 0.56, "mutual information\nof P, k × k", LOSS)
+    add_box(sheet, (2.4, 5.75), 2.2, 0.56, "mutual information\nof P, K × K", LOSS)
     sheet.patches[-1].set_linestyle("--")
-    _text(sheet, (2.4, 6.3), "solid and dashed parts take turns,\na pass over the images each")
+    add_text(sheet, (2.4, 6.3), "solid and dashed parts take turns,\na pass over the images each")
     return figure
 
 

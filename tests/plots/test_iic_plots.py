@@ -23,7 +23,6 @@ from mixem.plots.iic import (
     learning_curves,
     loss_against_accuracy,
     probability_bars,
-    records_of,
     simplex_snapshots,
     sub_head_strips,
     sub_heads_of,
@@ -32,7 +31,7 @@ from mixem.plots.style import PALETTE
 from mixem.records import score, summarise
 
 
-def record(experiment: str = "mnist/iic-small", seed: int = 0, **overrides: Any) -> dict[str, Any]:
+def record(seed: int = 0) -> dict[str, Any]:
     """What these figures read of a record, with three sub-heads, the second one chosen."""
     heads = [(-2.1, 0.85), (-2.25 - 0.01 * seed, 0.97), (-2.2, 0.975)]
     rows: list[dict[str, Any]] = [{"kind": "argmax p", "scores": {"accuracy": 0.97}}]
@@ -45,8 +44,8 @@ def record(experiment: str = "mnist/iic-small", seed: int = 0, **overrides: Any)
         {"kind": "share of labels", "share": 0.1, "scores": {"accuracy": 0.8}},
     ]
     return {
-        "experiment": experiment,
-        "overrides": {path.replace("__", "."): value for path, value in overrides.items()},
+        "experiment": "mnist/iic-small",
+        "overrides": {},
         "seed": seed,
         "metrics": {"accuracy": 0.97},
         "protocols": rows,
@@ -69,42 +68,8 @@ def history(epochs: int = 3) -> list[dict[str, Any]]:
     ]
 
 
-RECORDS = [
-    record(),
-    record(seed=1),
-    record("digits/iic"),
-    record(training__epochs=3),
-    record(settings__over_clusters=10),
-    record(settings__repeats=1, training__batch_size=420, training__epochs=18),
-    record(settings__repeats=1, settings__sub_heads=1),
-    record(settings__passes=["main", "over"]),
-]
-
-
-@pytest.mark.parametrize(
-    ("changes", "found"),
-    [
-        ({}, [0, 1]),
-        ({"settings__over_clusters": 10}, [4]),
-        ({"settings__repeats": 1}, [5]),
-        ({"settings__sub_heads": 1, "settings__repeats": 1}, [6]),
-        ({"settings__sub_heads": 1}, []),
-        ({"settings__over_clusters": 20}, []),
-        ({"settings__passes": ("main", "over")}, [7]),
-    ],
-)
-def test_records_of_a_variant_may_change_the_training(changes, found) -> None:
-    assert records_of(RECORDS, "mnist/iic-small", **changes) == [RECORDS[i] for i in found]
-
-
-def test_records_of_an_experiment_that_was_not_run() -> None:
-    assert records_of(RECORDS, "cifar10/iic") == []
-    assert records_of([], "mnist/iic-small", settings__repeats=1) == []
-    assert summarise(records_of(RECORDS, "cifar10/iic"), kind="mean of sub-heads") is None
-
-
 def test_records_are_summarised_as_the_chapter_does() -> None:
-    some = records_of(RECORDS, "mnist/iic-small")
+    some = [record(), record(seed=1)]
     mean = summarise(some, kind="mean of sub-heads")
     assert mean is not None
     assert mean.values == pytest.approx((0.93, 0.94))
