@@ -152,16 +152,16 @@ _TINY = replace(
 _OURS = {
     **_SOURCES,
     "backbone": "this book, for two CPU cores",
-    "views": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "views": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
     "views.plain_size": "this book: the size of the views",
-    "small_views": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "small_views": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
     "settings.small": "this book, for two CPU cores",
     "settings.hidden": "this book, for two CPU cores",
-    "settings.prototypes": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "settings.prototypes": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
     "settings.frozen_steps": "this book, for a short training",
     "training.epochs": "this book, for two CPU cores",
-    "training.batch_size": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
-    "training.learning_rate": "this book: chosen by the accuracy of digits/imc-swav, seed 0",
+    "training.batch_size": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
+    "training.learning_rate": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
     "training.warmup_steps": "this book, for a short training",
 }
 _DIGITS = replace(
@@ -173,9 +173,9 @@ _DIGITS = replace(
     backbone="small",
     views=replace(DIGITS_VIEWS, crop_scale=(0.8, 1.0)),
     small_views=replace(DIGITS_VIEWS, crop_scale=(0.5, 0.9)),
-    settings=IMCSwAVSettings(prototypes=30, small=2, hidden=256, frozen_steps=20),
+    settings=IMCSwAVSettings(prototypes=60, small=2, hidden=256, frozen_steps=20),
     training=replace(
-        _CIFAR10.training, epochs=30, batch_size=128, learning_rate=2e-3, warmup_steps=20
+        _CIFAR10.training, epochs=40, batch_size=128, learning_rate=2e-3, warmup_steps=20
     ),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources={
@@ -193,7 +193,7 @@ _MNIST_SMALL = replace(
     train_split="train",
     test_split="test",
     settings=replace(_DIGITS.settings, prototypes=100, frozen_steps=100),
-    training=replace(_DIGITS.training, epochs=4, batch_size=256, warmup_steps=100),
+    training=replace(_DIGITS.training, epochs=10, batch_size=256, warmup_steps=100),
     protocol=KMeansProtocol(fit_split="train"),
     sources=_OURS,
 )
