@@ -183,11 +183,11 @@ def swap_diagram(image: Any, views: Sequence[Any]) -> Figure:
     _arrow(sheet, (4.25, 4.86), (4.25, 5.18), (1.8, 5.62))
     _arrow(sheet, (1.7, 4.86), (1.7, 5.62))
     _arrow(sheet, (3.1, 4.86), (3.1, 5.62))
-    for x, words in ((1.2, "q′ told by p"), (3.6, "q told by p′")):
+    for x, words in ((1.2, "q′ from p"), (3.6, "q from p′")):
         _box(sheet, (x, 5.92), 2.1, 0.56, f"cross-entropy:\n{words}", LOSS)
     for shift in (-0.035, 0.035):
-        sheet.plot([0.55 + shift] * 2, [6.3, 6.45], color=STOP, linewidth=2)
-    _text(sheet, (2.4, 6.38), "no gradient passes here", colour=GREY)
+        sheet.plot([1.35 + shift] * 2, [6.3, 6.45], color=STOP, linewidth=2)
+    _text(sheet, (2.5, 6.38), "no gradient passes here", colour=GREY)
     return figure
 
 
