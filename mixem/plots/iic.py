@@ -68,7 +68,8 @@ def head_losses(
         for number, curve in enumerate(np.array(values).T):
             thick = main and number == chosen
             colour = PALETTE[number % 10 if main else 7]
-            axis.plot(epochs, curve, color=colour, linewidth=2.6 if thick else 1.1)
+            width, level = (2.6, 1.5) if thick else (1.1, 2)  # the thick line hides no other
+            axis.plot(epochs, curve, color=colour, linewidth=width, zorder=level)
         axis.axhline(bound, color=GREY, linestyle="--", linewidth=1)
         k = round(np.exp(-bound))
         axis.annotate(
@@ -178,8 +179,8 @@ def simplex_snapshots(
         means = np.tensordot(weights.T, pixels, axes=1)
         for corner, mean, cluster in zip(place, means, clusters, strict=True):
             _thumbnail(axis, FAR * corner, mean / max(means.max(), 1e-12))
-            axis.text(*((FAR + 0.34) * corner), names[cluster], ha="center", va="center")
-        reach = FAR + 0.44
+            axis.text(*((FAR + 0.39) * corner), names[cluster], ha="center", va="center")
+        reach = FAR + 0.49
         axis.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
         axis.set_title(title)
