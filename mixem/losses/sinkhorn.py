@@ -5,6 +5,8 @@ import torch
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision, require_matrix
 
+TINY = 1e-30  # bounds the factors where there is no mass, or no scaling makes the masses equal
+
 
 @torch.no_grad()
 def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> torch.Tensor:
@@ -21,50 +23,41 @@ def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3
     Args:
         scores: Of B images for K prototypes, ``(B, K)``; cosines in IMC-SwAV. ``-inf`` is allowed:
             this prototype is not for this image.
-        epsilon: Weight of the entropy, above 0; small values give hard codes.
+        epsilon: Weight of the entropy, 1e-30 to 1e30; small values give hard codes.
         iterations: At least 0, which gives the softmax of ``scores / epsilon``. 3 in SwAV, too few
             for equal masses.
 
     Returns:
         Codes ``(B, K)`` without gradient, float32 or better, in [0, 1]. Rows sum to one. Uniform
         for equal rows. A prototype that is ``-inf`` for all images gets nothing, an image that is
-        for all prototypes is shared out evenly.
+        for all prototypes is shared out evenly. NaN stays NaN.
 
     Raises:
-        InputError: If the shape does not fit, epsilon is not positive or iterations are negative.
+        InputError: If the shape does not fit, epsilon is out of range or iterations are negative.
 
     Differs from the official code (``utils.py``), whose exponentials overflow for epsilon below
     about 0.013: the greatest score of each prototype, then of each image, is taken off before.
-    The first scaling makes that exact, and what remains has a 1 in each row and column.
+    The first scaling makes that exact, and what remains has a 1 in each row and column. What is
+    then 100 epsilon below is 0 and stays it, while logarithms would move it in hundreds of
+    iterations.
     """
     require_matrix("scores", scores)
-    if not 0 < epsilon < float("inf"):
-        raise InputError(f"epsilon is {epsilon}; give a positive number")
+    if not 1e-30 <= epsilon <= 1e30:
+        raise InputError(f"epsilon is {epsilon}; give a positive number, 1e-30 to 1e30")
     if iterations < 0:
         raise InputError(f"{iterations} iterations; give at least 0")
     with torch.autocast(scores.device.type, enabled=False):
         scores = full_precision(scores)
-        if iterations == 0:
-            return scores.div(epsilon).softmax(1).nan_to_num(1 / scores.shape[1])
-        matrix = scores - _finite(scores.amax(0, keepdim=True))
-        largest = _finite(matrix.amax(1, keepdim=True))
-        matrix = matrix.sub_(largest).div_(epsilon).exp_()
-        row = largest.div(epsilon).exp_().squeeze(1)  # (B,), undoes the subtraction
-        for _ in range(iterations):
-            column = _inverse(row @ matrix)
-            row = _inverse(matrix @ column).mul_(scores.shape[1] / len(scores))
-        codes = matrix.mul_(column)
-        mass = codes.sum(1, keepdim=True)
-        return torch.where(mass > 0, codes / mass, 1 / scores.shape[1])
-
-
-def _finite(x: torch.Tensor) -> torch.Tensor:
-    return x.masked_fill_(x == -torch.inf, 0)
-
-
-def _inverse(mass: torch.Tensor) -> torch.Tensor:
-    """1 / mass, and 0 where there is none.
-
-    Where no scaling can make the masses equal, the factors would grow without end.
-    """
-    return torch.where(mass > 0, mass.reciprocal().clamp(1e-30, 1e30), 0)
+        lowest = torch.finfo(scores.dtype).min  # instead of -inf, for -inf + inf is NaN
+        matrix = scores - scores.amax(0).clamp_min(lowest) if iterations else scores.clone()
+        largest = matrix.amax(1).clamp_min(lowest)
+        matrix = matrix.sub_(largest[:, None]).div_(epsilon).exp_()
+        row = largest.div(epsilon).exp()  # (B,), undoes the subtraction
+        column = torch.ones_like(matrix[0])  # (K,)
+        share = scores.shape[1] / scores.shape[0]
+        for _ in range(iterations):  # to 1 a prototype and K/B an image, for common factors cancel
+            column = 1 / (row @ matrix + TINY)
+            row = share / (matrix @ column + TINY)
+        mass = (matrix @ column)[:, None]
+        nowhere = (mass == 0).to(mass.dtype)
+        return matrix.mul_(column).add_(nowhere / len(column)).div_(mass + nowhere)
