@@ -73,8 +73,9 @@ reproduce: $(PAPER) ## run the papers' experiments, best on a GPU, and build tha
 _build/paper/chapters/%.ipynb: chapters/%.ipynb $(SOURCES) | $(INSTALLED)
 	@env -u OMP_NUM_THREADS $(RUN) tools/run_chapter.py $< $@ --profile paper
 
-bench: $(INSTALLED) ## measure the speed beside other libraries
-	@for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+bench: $(INSTALLED) ## install other libraries and measure the speed beside them
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@for script in augment losses; do $(RUN) benchmarks/$$script.py || exit 1; done
 
 clean: ## remove what was built; trained runs and the environment stay
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

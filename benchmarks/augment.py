@@ -8,9 +8,6 @@ greyscale at 32 x 32, as MIX'EM trains on CIFAR-10 (its blur is left out on both
 """
 
 import argparse
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,6 +16,7 @@ import PIL
 import torch
 import torchvision
 from PIL import Image
+from timing import Speed, in_turns, machine
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -67,21 +65,8 @@ class PilViews(Dataset[torch.Tensor]):
         return self.transform(Image.fromarray(self.images[index]))
 
 
-class Speed(NamedTuple):
-    """Milliseconds a batch: the median over the rounds, the fastest and the slowest round."""
-
-    median: float
-    fastest: float
-    slowest: float
-
-    @classmethod
-    def of(cls, rounds: list[float]) -> "Speed":
-        """Summary of the milliseconds of each round."""
-        return cls(statistics.median(rounds), min(rounds), max(rounds))
-
-
 class Comparison(NamedTuple):
-    """What :func:`measure` finds.
+    """What :func:`measure` finds, in milliseconds a batch.
 
     Attributes:
         ours: Our views, the four jitter operations in one order for the whole batch.
@@ -131,7 +116,7 @@ def measure(
         persistent_workers=True,
     )
 
-    def ours(step: int = batch_size) -> None:
+    def ours(step: int) -> None:
         for index in torch.randperm(len(held), device=device).split(batch_size):
             for part in held[index].split(step):
                 RECIPE(part, generator)
@@ -142,43 +127,30 @@ def measure(
         for _ in loader:
             pass
 
-    runs: dict[str, Callable[[], None]] = {
-        "ours": ours,
-        "ours_by_16": lambda: ours(16),
-        "pil": pil,
+    def timed(run: Callable[[], None]) -> Callable[[], float]:
+        def milliseconds() -> float:
+            start = time.perf_counter()
+            run()
+            return (time.perf_counter() - start) * 1000 / batches
+
+        return milliseconds
+
+    runs = {
+        "ours": timed(lambda: ours(batch_size)),
+        "ours_by_16": timed(lambda: ours(16)),
+        "pil": timed(pil),
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
     try:
-        for turn in range(rounds + 1):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                if turn:
-                    times[name].append((time.perf_counter() - start) * 1000 / batches)
+        times = in_turns(runs, rounds)
+        hardware = (
+            f"{machine(device)}, {workers} workers, "
+            f"torchvision {torchvision.__version__}, pillow {PIL.__version__}"
+        )
     finally:
         torch.set_num_threads(threads_before)
     ratios = [pil / ours for pil, ours in zip(times["pil"], times["ours"], strict=True)]
     speeds = {name: Speed.of(values) for name, values in times.items()}
-    return Comparison(**speeds, ratio=Speed.of(ratios), hardware=hardware(threads, workers, device))
-
-
-def hardware(threads: int, workers: int, device: str) -> str:
-    """Processor, threads and versions, in one line."""
-    where = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
-    return (
-        f"{where}, {os.cpu_count()} cores, {threads} torch threads, {workers} workers, "
-        f"python {platform.python_version()}, torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}, pillow {PIL.__version__}"
-    )
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
-            return next(line.split(":")[1].strip() for line in info if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return Comparison(**speeds, ratio=Speed.of(ratios), hardware=hardware)
 
 
 def report(found: Comparison) -> str:
@@ -189,8 +161,8 @@ def report(found: Comparison) -> str:
         ("mixem, an order for 16 images", found.ours_by_16),
         ("torchvision PIL in a DataLoader", found.pil),
     ):
-        lines.append(f"{label:34}{speed.median:7.1f}   {speed.fastest:.1f} to {speed.slowest:.1f}")
-    low, high = found.ratio.fastest, found.ratio.slowest
+        lines.append(f"{label:34}{speed.median:7.1f}   {speed.least:.1f} to {speed.greatest:.1f}")
+    low, high = found.ratio.least, found.ratio.greatest
     lines.append(f"{'mixem is faster by':34}{found.ratio.median:7.1f}   {low:.1f} to {high:.1f}")
     return "\n".join([*lines, found.hardware])
 
