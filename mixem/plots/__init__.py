@@ -10,6 +10,14 @@ from mixem.plots.clustering import (
     solutions,
     starts_scatter,
 )
+from mixem.plots.comparison import (
+    class_shares,
+    cost_bars,
+    found_shares,
+    seed_scatter,
+    seed_strips,
+    signal_panels,
+)
 from mixem.plots.contrast import partner_picture, partner_probabilities, temperature_weights
 from mixem.plots.diagrams import iic_diagram, imc_swav_diagram, mixem_diagram
 from mixem.plots.embedding import cosine_histograms, embedding_map, nearest, neighbours, project
@@ -60,16 +68,19 @@ __all__ = [
     "accuracy_along",
     "circle_order",
     "circle_snapshots",
+    "class_shares",
     "coefficient_batches",
     "confusion_table",
     "contingency_tables",
     "contrast_bounds",
     "corners",
     "cosine_histograms",
+    "cost_bars",
     "curves",
     "diversity_curve",
     "embedding_map",
     "equipartition_error",
+    "found_shares",
     "head_losses",
     "histograms",
     "iic_diagram",
@@ -98,6 +109,9 @@ __all__ = [
     "pull_and_push",
     "ranked_images",
     "score_bars",
+    "seed_scatter",
+    "seed_strips",
+    "signal_panels",
     "simclr_network",
     "simplex_losses",
     "simplex_snapshots",
