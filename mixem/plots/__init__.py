@@ -34,6 +34,15 @@ from mixem.plots.iic import (
     sub_heads_of,
 )
 from mixem.plots.images import picture_grid, pictures_by_group
+from mixem.plots.imc_swav import (
+    Pairs,
+    distance_scatter,
+    distances,
+    grad_cam,
+    heat_maps,
+    meters,
+    prototype_tables,
+)
 from mixem.plots.information import (
     joint_tables,
     loss_landscape,
@@ -65,6 +74,7 @@ from mixem.plots.views import operations_apart, view_draws, view_pairs
 
 __all__ = [
     "Figure",
+    "Pairs",
     "accuracy_along",
     "circle_order",
     "circle_snapshots",
@@ -77,11 +87,15 @@ __all__ = [
     "cosine_histograms",
     "cost_bars",
     "curves",
+    "distance_scatter",
+    "distances",
     "diversity_curve",
     "embedding_map",
     "equipartition_error",
     "found_shares",
+    "grad_cam",
     "head_losses",
+    "heat_maps",
     "histograms",
     "iic_diagram",
     "imc_swav_diagram",
@@ -90,6 +104,7 @@ __all__ = [
     "learning_curves",
     "loss_against_accuracy",
     "loss_landscape",
+    "meters",
     "mixem_diagram",
     "mixem_network",
     "mixing",
@@ -106,6 +121,7 @@ __all__ = [
     "probability_bars",
     "project",
     "prototype_circle",
+    "prototype_tables",
     "pull_and_push",
     "ranked_images",
     "score_bars",
