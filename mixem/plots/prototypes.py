@@ -238,7 +238,7 @@ def circle_snapshots(
         groups: ``(n,)`` integers from 0 on.
     """
     figure, axes = new_figure(
-        1, len(snapshots), height=0.8 + NARROW / len(snapshots), width=NARROW, squeeze=False
+        1, len(snapshots), height=0.55 + NARROW / len(snapshots), width=NARROW, squeeze=False
     )
     colours = np.array(class_colours(int(groups.max()) + 1))[groups.numpy()]
     depth = 1 - 0.24 * torch.linspace(0, 1, len(groups)).unsqueeze(1)
@@ -246,7 +246,8 @@ def circle_snapshots(
         _draw_circle(axis, c, [INK] * len(c))
         axis.scatter(*(depth * z).T.numpy(), s=4, color=colours, zorder=3)
         nearest = torch.bincount((z @ c.T).argmax(1), minlength=len(c))
-        axis.set(title=title, xlabel=" ".join(str(count) for count in nearest.tolist()))
+        axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), title=title)
+        axis.set_xlabel(" ".join(str(count) for count in nearest.tolist()))
     return figure
 
 
@@ -266,7 +267,7 @@ def _draw_circle(axis: Axes, prototypes: torch.Tensor, colours: Sequence[str]) -
 
 def _margin(axis: Axes, x: float, y: float, mass: float, target: float, side: str) -> None:
     colour = GREY if abs(mass - target) < NEAR else OFF
-    axis.text(x, y, _two(mass), ha=side, va="center", color=colour, fontsize=9.5)
+    axis.text(x, y, _two(mass), ha=side, va="center", color=colour, fontsize=10)
 
 
 def _two(value: float) -> str:
