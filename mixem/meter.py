@@ -78,7 +78,8 @@ class Meter:
             return f"all images are in one of {self.state['usage'].shape[-1]} components"
         for name, words in (("contrast", "contrastive loss"), ("swapped", "swapped prediction")):
             bound = self.bounds.get(name, math.inf)
-            if row["terms"].get(name, 0) > 0.995 * bound:
+            # Far above it are wrong guesses, as of a network that has only begun to learn.
+            if 0.995 < row["terms"].get(name, 0) / bound < 1.05:
                 return f"the {words} stays at its bound {bound:.3f}: all embeddings are alike"
         if row["terms"].get("main", -math.inf) > -1e-3:
             return "the loss of the main head stays at 0: its clusters say nothing of the image"

@@ -193,6 +193,10 @@ PAPER_VALUES = {
         for ablation in ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
     },
     "stl10/iic-finetune": ("iic", "iic-finetune"),
+    **{
+        f"{images}/imc-swav": ("imc_swav", "imc-swav")
+        for images in ("cifar10", "cifar100-20", "cifar100", "stl10", "tiny-imagenet")
+    },
 }
 
 

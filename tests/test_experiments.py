@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, SETTINGS, get
@@ -16,14 +17,17 @@ def test_the_experiments_there_are():
     published = [
         f"{images}/{method}"
         for images in ("digits", "stl10", "cifar10", "cifar100-20")
-        for method in ("simclr", "mixem", "iic")
+        for method in ("simclr", "mixem", "iic", "imc-swav")
     ]
     assert set(published) <= set(EXPERIMENTS)
     ablations = ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
     plus = ("stl10", "cifar10", "cifar100-20", "mnist", "digits")
     assert set(EXPERIMENTS) - set(published) == {
         "mnist/iic",
-        "mnist/iic-small",
+        "cifar100/imc-swav",
+        "tiny-imagenet/imc-swav",
+        *(f"mnist/{method}-small" for method in ("simclr", "mixem", "iic", "imc-swav")),
+        *(f"cifar10/{method}-small" for method in ("simclr", "mixem", "imc-swav")),
         "stl10/iic-main-twice",
         "stl10/iic-plus-70",
         "stl10/iic-finetune",
@@ -261,6 +265,127 @@ def test_the_settings_of_iic_plus(name):
     assert e.settings.passes == ("main",)
     assert (e.test_split, e.protocol.fit_split, e.mapping) == ("test", "train", "majority")
     assert e.train_split == ("train+unlabeled" if e.images == "stl10" else "train")
+
+
+# IMC-SwAV's official code and README: what the sets share, and what differs.
+IMC_SWAV = {
+    "test_split": "test",
+    "views.crop_scale": (0.2, 1.0),
+    "small_views.crop_scale": (0.08, 0.4),
+    **{
+        f"{views}.{name}": value
+        for views in ("views", "small_views")
+        for name, value in {
+            "crop_ratio": (3 / 4, 4 / 3),
+            "flip": 0.5,
+            "brightness": 0.4,
+            "contrast": 0.4,
+            "saturation": 0.4,
+            "hue": 0.1,
+            "jitter": 0.8,
+            "grey": 0.25,
+            "blur": 0.0,
+            "degrees": 0.0,
+            "cutout": 0.0,
+        }.items()
+    },
+    "settings.large": 2,
+    "settings.small": 4,
+    "settings.embedding_size": 128,
+    "settings.hidden": 1024,
+    "settings.prototypes": 1000,
+    "settings.temperature": 0.1,
+    "settings.epsilon": 0.05,
+    "settings.iterations": 3,
+    "settings.entropy_weight": 4.0,
+    "settings.penalty_weight": 0.01,
+    "settings.frozen_steps": 500,
+    "settings.one_pass": False,
+    "training.epochs": 500,
+    "training.learning_rate": 5e-4,
+    "training.weight_decay": 1e-5,
+    "training.betas": (0.8, 0.999),
+    "training.warmup_steps": 500,
+    "training.schedule": "milestones",
+    "training.decay": 0.4,
+    "protocol.fit_split": "train",
+    "mapping": "one-to-one",
+    "start": None,
+}
+IMC_SWAV_KEYS = (
+    "images", "train_split", "backbone", "clusters", "training.batch_size", "settings.bank",
+    "views.size", "small_views.size", "views.plain_size",
+)  # fmt: skip
+IMC_SWAV_RUNS = {
+    "cifar10": ("train", "resnet18-cifar", 10, 256, False, 28, 18, 32),
+    "cifar100-20": ("train", "resnet18-cifar", 20, 256, False, 28, 18, 32),
+    "cifar100": ("train", "resnet18-cifar", 100, 512, False, 28, 18, 32),
+    "stl10": ("train+unlabeled", "resnet18-stl", 10, 256, True, 76, 52, 96),
+    "tiny-imagenet": ("train", "resnet18-stl", 200, 512, False, 56, 36, 64),
+}
+IMC_SWAV_COLOURS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100-20": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "stl10": ((0.43, 0.42, 0.39), (0.27, 0.26, 0.27)),
+    "tiny-imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@pytest.mark.parametrize("images", IMC_SWAV_RUNS)
+def test_the_settings_of_imc_swav(images):
+    experiment = get(f"{images}/imc-swav")
+    values = experiment.values()
+    assert {path: values[path] for path in IMC_SWAV} == IMC_SWAV
+    assert tuple(values[path] for path in IMC_SWAV_KEYS) == (images, *IMC_SWAV_RUNS[images])
+    for views in (experiment.views, experiment.small_views):
+        assert (views.mean, views.std) == IMC_SWAV_COLOURS[images]
+    rates = [experiment.training.rate(epoch) for epoch in (0, 149, 150, 299, 300, 399, 400, 499)]
+    stairs = [rate for rate in (5e-4, 2e-4, 8e-5, 3.2e-5) for _ in range(2)]
+    assert rates == pytest.approx(stairs)
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "/imc-swav" in name])
+def test_the_backbone_of_imc_swav_takes_all_its_views(name):
+    experiment = get(name)
+    with torch.device("meta"):
+        net = make_backbone(experiment.backbone, in_channels=3, size=experiment.views.size)
+        sizes = {experiment.views.size, experiment.small_views.size, experiment.views.plain_size}
+        for size in sizes - {None}:
+            assert net(torch.empty(2, 3, size, size)).shape == (2, net.out_features)
+
+
+def test_small_views_can_be_changed():
+    plain = get("digits/imc-swav")
+    changed = plain.override(small_views__size=8, small_views__crop_scale=(0.1, 0.2))
+    assert (changed.small_views.size, changed.small_views.crop_scale) == (8, (0.1, 0.2))
+    assert changed.views == plain.views
+    assert changed.source("small_views.size") == "changed for this run"
+    assert plain.override(views__plain_size=None).views.plain_size is None
+    with pytest.raises(InputError, match=r"no setting 'small_views.size' to change"):
+        get("digits/iic").override(small_views__size=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"large": 1}, "large is 1; give at least 2"),
+        ({"small": -1}, "small is -1; give at least 0"),
+        ({"prototypes": 1}, "prototypes is 1; give at least 2"),
+        ({"embedding_size": 0}, "embedding_size is 0"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"iterations": -1}, "iterations is -1"),
+        ({"frozen_steps": -1}, "frozen_steps is -1"),
+        ({"entropy_weight": -1.0}, "entropy_weight is -1.0"),
+        ({"penalty_weight": float("nan")}, "penalty_weight is nan"),
+        ({"temperature": 0.0}, "temperature is 0.0; give a positive number"),
+        ({"epsilon": float("inf")}, "epsilon is inf; give a positive number"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_of_imc_swav(changes, message):
+    with pytest.raises(InputError, match=message):
+        get("digits/imc-swav").override(**{f"settings__{k}": v for k, v in changes.items()})
 
 
 def test_the_ablations_of_iic_change_one_thing_each():

@@ -208,11 +208,23 @@ def test_the_papers_numbers():
         "stl10/iic-no-repeats": 47.0077,
         "stl10/iic-no-unlabelled": 49.9077,
         "stl10/iic-finetune": 88.8,
+        "cifar10/imc-swav": 89.1,
+        "cifar100-20/imc-swav": 49.0,
+        "cifar100/imc-swav": 45.1,
+        "stl10/imc-swav": 83.1,
+        "tiny-imagenet/imc-swav": 27.9,
     }
     assert all(v.source for v in found.values() if v)
     assert set(PAPER_VALUES) <= set(EXPERIMENTS)
     # The abstract has accuracies only.
     assert paper_value("stl10/mixem", "nmi") is None
+
+
+def test_the_other_numbers_of_imc_swav():
+    assert [paper_value("stl10/imc-swav", metric).mean for metric in ("nmi", "ari")] == [72.9, 68.5]
+    assert paper_value("cifar100/imc-swav", "nmi").mean == 60.8
+    accuracy = paper_value("cifar100-20/imc-swav")
+    assert (accuracy.std, accuracy.n) == (1.8, 15)
 
 
 def test_papers_numbers_beside_ours():
@@ -236,7 +248,8 @@ def test_without_records_nothing_was_run():
     table = comparison(list(EXPERIMENTS), [])
     assert [row[0] for row in table.rows] == list(EXPERIMENTS)
     assert {row[2] for row in table.rows} == {"not run"}
-    assert table.rows[3][1] == f"{value('mixem', 'mixem', 'stl10/accuracy').mean:g}"
+    printed = {row[0]: row[1] for row in table.rows}
+    assert printed["stl10/mixem"] == f"{value('mixem', 'mixem', 'stl10/accuracy').mean:g}"
 
 
 def test_a_table_shows_itself():
@@ -276,7 +289,12 @@ def test_the_record_of_a_run_is_one(tiny_run, tmp_path):
         ("stl10/iic-finetune", "88.8"),
         ("mnist/iic-small", "–"),
         ("stl10/iic-plus", "–"),
+        ("cifar10/imc-swav", "89.1 ± 0.5"),
+        ("tiny-imagenet/imc-swav", "27.9 ± 0.3"),
+        ("cifar100/imc-swav", "45.1"),
+        ("digits/imc-swav", "–"),
+        ("cifar10/imc-swav-small", "–"),
     ],
 )
-def test_the_numbers_of_iic_stand_beside_its_own_experiments(name, printed):
+def test_the_numbers_of_a_paper_stand_beside_its_own_experiments(name, printed):
     assert comparison([name], []).rows == ((name, printed, "not run", "–", "–", "–"),)

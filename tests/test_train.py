@@ -67,8 +67,42 @@ def test_the_rate_may_fall_with_every_step_to_0():
     assert config.rate(3) == pytest.approx(1.0)
     assert config.rate(2, 0.5) == pytest.approx(1 + math.cos(math.pi * 1.5 / 4))
     assert 0 < config.rate(4, 0.99) < 1e-3
-    with pytest.raises(InputError, match="schedule is 'linear'; give 'epochs' or 'steps'"):
+    with pytest.raises(InputError, match="'linear'; give 'epochs', 'steps' or 'milestones'"):
         TrainConfig(schedule="linear")
+
+
+def test_the_rate_may_fall_in_stairs():
+    config = TrainConfig(
+        epochs=500, learning_rate=5e-4, schedule="milestones", milestones=(0.3, 0.6, 0.8)
+    )
+    for epochs, rate in (
+        ((0, 149), 5e-4), ((150, 299), 2e-4), ((300, 399), 8e-5), ((400, 499), 3.2e-5)
+    ):  # fmt: skip
+        assert [config.rate(epoch, 0.5) for epoch in epochs] == pytest.approx([rate] * 2)
+    halved = dataclasses.replace(config, decay=0.5, milestones=(0.1,))
+    assert [halved.rate(epoch) for epoch in (49, 50)] == [5e-4, 2.5e-4]
+    assert dataclasses.replace(config, milestones=()).rate(499) == 5e-4
+
+
+def test_the_rate_rises_over_the_first_steps():
+    images = digits(16)  # one step an epoch
+    config = TrainConfig(
+        epochs=8, batch_size=16, learning_rate=0.8, warmup_steps=4,
+        schedule="milestones", milestones=(0.75,), decay=0.5,
+    )  # fmt: skip
+    rates = [row["learning_rate"] for row in fit(make(SimCLR), images, config).history]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.4, 0.4])
+
+
+def test_the_first_of_many_steps_is_small():
+    method, start = make(), make()
+    config = TrainConfig(
+        epochs=1, batch_size=16, learning_rate=1.0, weight_decay=0, warmup_steps=500
+    )
+    fit(method, digits(16), config)
+    pairs = zip(method.parameters(), start.parameters(), strict=True)
+    # Adam's first step has the length of the rate, whatever the gradient.
+    assert max((a - b).abs().max().item() for a, b in pairs) == pytest.approx(1 / 500, rel=1e-2)
 
 
 def test_the_rate_of_a_step_is_the_optimisers(tmp_path):
@@ -93,6 +127,15 @@ def test_a_run_shorter_than_the_constant_epochs():
         ("learning_rate", 0.0),
         ("learning_rate", math.nan),
         ("weight_decay", -0.1),
+        ("warmup_steps", -1),
+        ("milestones", (0.0, 0.5)),
+        ("milestones", (0.5, 1.0)),
+        ("decay", 0.0),
+        ("decay", 1.5),
+        ("betas", (0.9,)),
+        ("betas", (0.9, 1.0)),
+        ("betas", (-0.1, 0.9)),
+        ("betas", (0.9, math.nan)),
     ],
 )
 def test_impossible_settings(field, value):
@@ -139,13 +182,15 @@ def test_training_learns_and_writes_what_it_did(tmp_path, kind):
             assert 0 <= row["usage_entropy"] <= math.log(10) + 1e-9
 
 
-def test_two_epochs_equal_those_written_out():
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.7)])
+def test_two_epochs_equal_those_written_out(betas):
     images, method, twin = digits(), make(), make()
     config = TrainConfig(
-        epochs=2, batch_size=16, learning_rate=1e-2, weight_decay=0.1, constant_epochs=0
-    )
+        epochs=2, batch_size=16, learning_rate=1e-2, weight_decay=0.1, constant_epochs=0,
+        betas=betas,
+    )  # fmt: skip
     history = fit(method, images, config, seed=3).history
-    optimiser = torch.optim.Adam(twin.parameters(), lr=1e-2, weight_decay=0.1)
+    optimiser = torch.optim.Adam(twin.parameters(), lr=1e-2, weight_decay=0.1, betas=betas)
     twin.train()
     for epoch, factor in ((0, 0.5), (1, 0.0)):  # a cosine over two epochs, from its second value
         optimiser.param_groups[0]["lr"] = 1e-2 * factor
@@ -262,6 +307,27 @@ def test_a_run_stopped_within_an_epoch_ends_as_one_in_one(tmp_path):
     assert timeless(log(tmp_path)) == timeless(expected.history)
 
 
+class Told(SimCLR):
+    """SimCLR that remembers which steps it was told of, and how many views it had drawn by then."""
+
+    def before_step(self, step):
+        self.told = [*getattr(self, "told", []), (step, getattr(self, "drawn", 0))]
+
+    def draw_views(self, images, generator):
+        self.drawn = getattr(self, "drawn", 0) + 1
+        return super().draw_views(images, generator)
+
+
+def test_a_method_is_told_how_many_steps_are_done(tmp_path):
+    told, complete = [], False
+    while not complete:
+        method = make(Told)
+        complete = fit(method, digits(), out=tmp_path, max_minutes=0).complete
+        told.append(method.told)
+    # Three sittings of an epoch each; each step is said before its views are drawn.
+    assert told == [[(3 * i + j, j) for j in range(3)] for i in range(3)]
+
+
 def test_checkpoints_are_written_as_often_as_asked(tmp_path):
     stamps = []
 
@@ -314,10 +380,10 @@ class Diverging(SimCLR):
     steps = 0
 
     def step(self, views, name="images"):
-        terms, assignments, bounds, _ = super().step(views, name)
+        step = super().step(views, name)
         self.steps += 1
         factor = math.nan if self.steps > self.good_steps else 0.0
-        return Step(terms | {"broken": factor * terms["contrast"]}, assignments, bounds)
+        return step._replace(terms=step.terms | {"broken": factor * step.terms["contrast"]})
 
 
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path):
@@ -355,8 +421,7 @@ class OneComponent(MixEM):
 
 class Alike(SimCLR):
     def step(self, views, name="images"):
-        terms, assignments, bounds, _ = super().step(0 * views)
-        return Step(terms, assignments, bounds)
+        return super().step(0 * views)
 
 
 def test_a_collapse_is_a_warning():
@@ -380,6 +445,24 @@ def test_the_meter_by_hand():
     assert row["usage_entropy"] == pytest.approx(entropy)
     assert meter.collapsed(row) is None
     assert meter.broken() is None
+
+
+def test_the_meter_counts_what_was_ever_hit():
+    meter = Meter()
+    for hits in ([3, 0, 0, 1], [0, 0, 2, 2]):
+        terms = {"swapped": torch.tensor(1.0)}
+        meter.add(Step(terms, None, {}, hits={"prototypes": torch.tensor(hits)}))
+    assert meter.read()["prototypes"] == 3
+
+
+@pytest.mark.parametrize(
+    ("share", "warned"), [(1.0, True), (1.03, True), (0.99, False), (1.5, False)]
+)
+def test_a_swapped_prediction_at_its_bound_is_a_collapse(share, warned):
+    meter, bound = Meter(), math.log(1000)
+    meter.add(Step({"swapped": torch.tensor(share * bound)}, None, {"swapped": bound}))
+    words = "the swapped prediction stays at its bound 6.908: all embeddings are alike"
+    assert meter.collapsed(meter.read()) == (words if warned else None)
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,8 @@ def _from_torchvision(
     folder, read = READERS[name]
     try:
         sets = [read(root, part, download) for part in parts]
+    except InputError:
+        raise
     except (OSError, RuntimeError) as error:
         if download:
             reason = " ".join(str(error).split())
@@ -305,11 +307,18 @@ def _tiny_imagenet(root: Path, part: str, download: bool) -> Part:
         files = [
             (folder / "val" / "images" / (row := line.split("\t"))[0], row[1]) for line in listed
         ]
-    if not files:
+    if not files or set(ids) - {name for _, name in files}:
         raise FileNotFoundError(folder / part)
-    images = np.stack([decode(file, 64, 3) for file, _ in files])
+    images = np.stack([_picture(file) for file, _ in files])
     labels = torch.tensor([number[name] for _, name in files])
     return torch.from_numpy(images), labels, tuple(words[name] for name in ids)
+
+
+def _picture(file: Path) -> NDArray[np.uint8]:
+    try:
+        return decode(file, 64, 3)
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}; unpack the data set again") from error
 
 
 # Where torchvision puts the files below the root, and how they are read.

@@ -41,10 +41,11 @@ class IMCSwAV(Method):
             forwards every view alone, with its own batch statistics.
         bank: Train the classifier only on images that have a label, which says nothing but that
             they belong to the labelled part of STL-10. Their features are kept until they are as
-            many as a batch. A run that was stopped goes on with an empty bank.
+            many as a batch; the official code also empties the bank at the start of an epoch. A
+            run that was stopped goes on with an empty bank.
 
     Raises:
-        InputError: If a number is out of its range, or the views do not fit the backbone.
+        InputError: If there are too few views, clusters or hidden units.
     """
 
     clusters_itself = True
@@ -193,7 +194,8 @@ class IMCSwAV(Method):
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
         """Cosines ``(N, K)`` with the prototypes, of uint8 images."""
-        return self.compare(self.features(images))
+        lengths = self.prototypes.norm(dim=1)  # no longer 1 after a step
+        return self.compare(self.features(images)) / lengths
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, k)`` of the clusters, of uint8 images."""

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.transforms.v2 as tv
 import torchvision.transforms.v2.functional as tvf
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -310,6 +311,20 @@ def test_the_plain_view_may_be_a_smaller_square():
     torch.testing.assert_close(flipped, images[:, :, 4:24, 5:25].flip(3) / 255)
 
 
+def test_the_plain_view_may_have_a_size_of_its_own():
+    images = pixels(3, 3, 32, 32)
+    recipe = Augmentation(size=28, plain_size=32, crop_scale=(0.2, 1.0), mean=(0.5,), std=(0.25,))
+    assert torch.equal(recipe.plain(images), (images / 255 - 0.5) / 0.25)
+    assert recipe(images, seeded()).shape == (3, 3, 28, 28)
+    both = Augmentation(size=8, plain_side=20, plain_size=10)
+    expected = F.interpolate(
+        images[:, :, 6:26, 6:26] / 255, (10, 10), mode="bilinear", antialias=True
+    )
+    torch.testing.assert_close(both.plain(images), expected)
+    # A view without a crop keeps the size of the views.
+    assert both(images, seeded()).shape == (3, 3, 8, 8)
+
+
 def test_crops_larger_than_the_images_are_refused():
     with pytest.raises(InputError, match=r"a crop of 24 x 24 pixels out of images of 20 x 28"):
         IIC(pixels(2, 1, 20, 28), seeded())
@@ -612,6 +627,9 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("crop_sides", 16),
         ("plain_side", 0),
         ("plain_side", 2.5),
+        ("plain_size", 0),
+        ("plain_size", 2.5),
+        ("plain_size", True),
         ("centre", 1.5),
         ("affine", -0.5),
         ("cutout", 1.1),

@@ -2,12 +2,14 @@
 
 import hashlib
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
@@ -15,7 +17,7 @@ from mixem.data import NAMES, ImageSet, load_images
 from mixem.data.images import STL10_CLASSES, SUPERCLASSES
 from mixem.errors import InputError
 
-SETS = ("mnist", "cifar10", "cifar100-20", "stl10")
+SETS = ("mnist", "cifar10", "cifar100", "cifar100-20", "stl10", "tiny-imagenet")
 
 
 # Digits -----------------------------------------------------------------------------------------
@@ -169,6 +171,32 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.STL10, attribute, listed)
 
 
+TINY_IDS = ("n02", "n01")  # wnids.txt is not sorted
+
+
+def write_tiny_imagenet(root: Path) -> Path:
+    """Two classes: three and two pictures to train on, the first of them grey, and two more."""
+    folder = root / "tiny-imagenet-200"
+
+    def write(path: Path, level: int, mode: str = "RGB") -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, (64, 64), level if mode == "L" else (level, 0, 0)).save(path)
+
+    for number, (name, count) in enumerate(zip(TINY_IDS, (3, 2), strict=True)):
+        for i in range(count):
+            mode = "L" if (number, i) == (0, 0) else "RGB"
+            file = folder / "train" / name / "images" / f"{name}_{i}.JPEG"
+            write(file, 100 * number + 20 * i, mode)
+        (folder / "train" / name / f"{name}_boxes.txt").write_text("n02_0.JPEG\t0\t0\t9\t9\n")
+    for i in range(2):
+        write(folder / "val" / "images" / f"val_{i}.JPEG", 240 - 20 * i)
+    rows = [f"val_{i}.JPEG\t{name}\t0\t0\t9\t9\n" for i, name in enumerate(("n01", "n02"))]
+    (folder / "val" / "val_annotations.txt").write_text("".join(rows))
+    (folder / "wnids.txt").write_text("".join(f"{name}\n" for name in TINY_IDS))
+    (folder / "words.txt").write_text("n00\tentity\nn01\tgoldfish, fish\nn02\tmaypole\n")
+    return folder
+
+
 def test_mnist(tmp_path: Path):
     write_mnist(tmp_path)
     images = load_images("mnist", split="train+test", root=tmp_path)
@@ -208,6 +236,37 @@ def test_cifar100_20_has_superclasses(tmp_path: Path, monkeypatch: pytest.Monkey
     assert images.labels is not None
     names = [images.class_names[label] for label in images.labels.tolist()]
     assert names == ["fruit and vegetables", "household furniture"]  # apple and bed
+
+
+def test_cifar100_has_classes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_cifar(tmp_path, monkeypatch, datasets.CIFAR100, "fine_labels")
+    images = load_images("cifar100", split="train+test", root=tmp_path)
+    assert images.images.shape == (4, 3, 32, 32)
+    assert images.images[0, :, 9, 9].tolist() == [10, 20, 30]
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 5, 0, 5]
+    assert images.num_classes == 100
+    assert [images.class_names[i] for i in (0, 5)] == ["apple", "bed"]
+
+
+def test_tiny_imagenet(tmp_path: Path):
+    write_tiny_imagenet(tmp_path)
+    images = load_images("tiny-imagenet", split="train", root=tmp_path)
+    assert images.images.shape == (5, 3, 64, 64)
+    assert images.class_names == ("maypole", "goldfish, fish")
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 0, 0, 1, 1]
+    levels = images.images[:, :, 30, 30].float()
+    expected = torch.tensor([[0.0] * 3, *([level, 0, 0] for level in (20, 40, 100, 120))])
+    torch.testing.assert_close(levels, expected, atol=3, rtol=0)  # JPEG is not exact
+
+    test = load_images("tiny-imagenet", split="test", root=tmp_path)
+    assert test.labels is not None
+    assert test.labels.tolist() == [1, 0]
+    torch.testing.assert_close(
+        test.images[:, 0, 30, 30].float(), torch.tensor([240.0, 220]), atol=3, rtol=0
+    )
+    assert len(load_images("tiny-imagenet", split="train+test", root=tmp_path)) == 7
 
 
 def test_superclasses_have_five_classes_each():
@@ -299,6 +358,49 @@ def test_a_cifar_file_with_a_wrong_checksum_is_not_unpickled(
         file.write(b"!")
     with pytest.raises(InputError, match="cifar10 is not, or not whole, in"):
         load_images("cifar10", split="train", root=tmp_path)
+
+
+MISSING = "tiny-imagenet is not, or not whole, in"
+VAL = "val/val_annotations.txt"
+DAMAGED = "the files of tiny-imagenet in .* are damaged"
+
+
+@pytest.mark.parametrize(
+    ("split", "file", "content", "message"),
+    [
+        ("train", "wnids.txt", None, MISSING),
+        ("train", "words.txt", None, MISSING),
+        ("train", "wnids.txt", "", MISSING),
+        ("test", VAL, None, MISSING),
+        ("test", VAL, "", MISSING),
+        ("test", "val/images/val_1.JPEG", None, r"val_1\.JPEG'?: No such file"),
+        ("train", "train/n01", None, MISSING),
+        ("train", "words.txt", "no tab\n", DAMAGED),
+        ("train", "words.txt", "n01\tgoldfish\n", DAMAGED),
+        ("test", VAL, "val_0.JPEG\n", DAMAGED),
+        ("test", VAL, "val_0.JPEG\tn01\nval_1.JPEG\tn02\nval_1.JPEG\tn77\n", DAMAGED),
+        ("train", "train/n01/images/n01_1.JPEG", "no picture", r"n01_1\.JPEG'?: not a picture"),
+    ],
+)
+def test_tiny_imagenet_missing_or_damaged(
+    tmp_path: Path, split: str, file: str, content: str | None, message: str
+):
+    path = write_tiny_imagenet(tmp_path) / file
+    if content is not None:
+        path.write_text(content)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=message) as caught:
+        load_images("tiny-imagenet", split=split, root=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tiny_imagenet_is_not_downloaded(tmp_path: Path):
+    words = r"tiny-imagenet could not be fetched to .* by hand: unpack http"
+    with pytest.raises(InputError, match=words):
+        load_images("tiny-imagenet", split="train", root=tmp_path, download=True)
 
 
 @pytest.mark.parametrize(

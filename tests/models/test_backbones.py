@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from mixem.errors import InputError
-from mixem.models import BACKBONES, MixtureHead, SmallNet, make_backbone, resnet18
+from mixem.models import (
+    BACKBONES,
+    MixtureHead,
+    SmallNet,
+    SmallResNet,
+    make_backbone,
+    resnet18,
+)
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -20,7 +27,16 @@ def test_as_many_parameters_as_the_official_network(stem, components, total):
     assert parameters(resnet18(stem=stem), MixtureHead(512, components, 32)) == total
 
 
-@pytest.mark.parametrize(("stem", "pixels", "places"), [("imagenet", 96, 3), ("cifar", 32, 4)])
+@pytest.mark.parametrize(
+    ("stem", "pixels", "places"),
+    [
+        ("imagenet", 96, 3),
+        # The sizes of IMC-SwAV's large and small crops and whole images.
+        *(("cifar", pixels, places) for pixels, places in ((28, 4), (18, 3), (32, 4))),
+        *(("stl", pixels, places) for pixels, places in ((76, 5), (52, 4), (96, 6))),
+        *(("stl", pixels, places) for pixels, places in ((56, 4), (36, 3), (64, 4))),
+    ],
+)
 def test_last_map_of_the_stems(stem, pixels, places):
     net = resnet18(stem=stem).eval()
     shapes = []
@@ -61,14 +77,53 @@ def test_small_net_keeps_places():
 
 def test_the_stems_start_as_the_rest_of_the_network_does():
     torch.manual_seed(0)
-    for stem, kernel in (("imagenet", 7), ("cifar", 3)):
+    for stem, kernel in (("imagenet", 7), ("cifar", 3), ("stl", 3)):
         weight = resnet18(stem=stem).conv1.weight
         # He's rule for the outputs: variance 2 / (64 * kernel^2).
         assert weight.std().item() == pytest.approx((2 / 64) ** 0.5 / kernel, rel=0.05)
 
 
 def test_an_unknown_backbone_or_stem_is_an_error_that_names_the_known_ones():
-    with pytest.raises(InputError, match=r"'resnet50'.*small, resnet18, resnet18-cifar"):
+    with pytest.raises(
+        InputError, match=r"'resnet50'.*small, small-resnet, resnet18, resnet18-cifar"
+    ):
         make_backbone("resnet50", in_channels=3)
-    with pytest.raises(InputError, match=r"'stl'.*'imagenet' or 'cifar'"):
-        resnet18(stem="stl")
+    with pytest.raises(InputError, match=r"'tiny'.*'imagenet', 'cifar' or 'stl'"):
+        resnet18(stem="tiny")
+
+
+def count_small(channels, width):
+    total = 9 * channels * width + 2 * width
+    before = width
+    for stage in range(4):
+        after = width * 2**stage
+        total += 9 * before * after + 9 * after**2 + 4 * after
+        total += before * after + 2 * after if stage else 0  # the shortcut that halves the size
+        before = after
+    return total
+
+
+@pytest.mark.parametrize(("channels", "width"), [(1, 3), (3, 16)])
+def test_small_resnet_of_any_size(channels, width):
+    with torch.device("meta"):
+        net = SmallResNet(channels, width=width)
+        found = []
+        for layer in list(net)[4:8]:
+            layer.register_forward_hook(lambda module, given, out: found.append(out.shape[1:]))
+        for pixels in (32, 18, 9):
+            assert net(torch.empty(2, channels, pixels, pixels)).shape == (2, 8 * width)
+    assert net.out_features == 8 * width
+    assert parameters(net) == count_small(channels, width)
+    sides = (16, 8, 4, 2, 9, 5, 3, 2, 4, 2, 1, 1)
+    widths = [width * 2**stage for stage in range(4)] * 3
+    assert [tuple(shape) for shape in found] == [
+        (w, side, side) for w, side in zip(widths, sides, strict=True)
+    ]
+
+
+def test_the_small_resnets_start_is_hes():
+    torch.manual_seed(0)
+    for module in SmallResNet(width=32).modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * module.kernel_size[0] ** 2
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)

@@ -1,10 +1,11 @@
-"""The mixture head against M separate heads written out."""
+"""The mixture head against M separate heads written out, and the other heads."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mixem.models import MixtureHead, ProjectionHead, mix
+from mixem.errors import InputError
+from mixem.models import ClusterHead, MixtureHead, ProjectionHead, mix
 
 
 def separate_heads(head, features):
@@ -105,3 +106,14 @@ def test_the_projection_head_is_linear_relu_linear():
     head = ProjectionHead(512, 32)
     assert [type(layer).__name__ for layer in head] == ["Linear", "ReLU", "Linear"]
     assert [tuple(p.shape) for p in head.parameters()] == [(512, 512), (512,), (32, 512), (32,)]
+
+
+def test_the_cluster_head_is_that_of_the_official_network():
+    head = ClusterHead(512, 10)
+    assert [type(layer).__name__ for layer in head] == [
+        "Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d", "ReLU", "Linear",
+    ]  # fmt: skip
+    assert sum(p.numel() for p in head.parameters()) == 1_589_258
+    assert ClusterHead(5, 3, hidden=4)(torch.randn(6, 5)).shape == (6, 3)
+    with pytest.raises(InputError, match="1 clusters, 0 hidden units; give at least 2 and at"):
+        ClusterHead(5, 1, hidden=0)
