@@ -1,7 +1,7 @@
 """Pictures of IMC-SwAV: its meters, its joint table, distances of answers, where it looks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from scipy.special import entr
 from torch import nn
 
 from mixem.errors import InputError
-from mixem.methods import Method
 from mixem.plots.images import show_image
 from mixem.plots.style import (
     GREY,
@@ -26,6 +25,9 @@ from mixem.plots.style import (
     picture,
     styled,
 )
+
+if TYPE_CHECKING:  # figures need not load what trains
+    from mixem.methods import Method
 
 FARTHEST = np.sqrt(np.log(2))  # the largest Jensen-Shannon distance
 PAIRS = {  # what two views have in common: colour, opacity and size of the dot
@@ -204,7 +206,7 @@ def distance_scatter(panels: Mapping[str, Pairs]) -> Figure:
     return figure
 
 
-def grad_cam(method: Method, images: torch.Tensor) -> torch.Tensor:
+def grad_cam(method: "Method", images: torch.Tensor) -> torch.Tensor:
     """Which places of an image raise its largest logit (Grad-CAM).
 
     The channels of the last map with places, the one before pooling, are added up, each weighted
