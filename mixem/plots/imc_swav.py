@@ -27,7 +27,7 @@ from mixem.plots.style import (
 )
 
 if TYPE_CHECKING:  # figures need not load what trains
-    from mixem.methods import Method
+    from mixem.methods import IMCSwAV
 
 FARTHEST = np.sqrt(np.log(2))  # the largest Jensen-Shannon distance
 PAIRS = {  # what two views have in common: colour, opacity and size of the dot
@@ -206,14 +206,14 @@ def distance_scatter(panels: Mapping[str, Pairs]) -> Figure:
     return figure
 
 
-def grad_cam(method: "Method", images: torch.Tensor) -> torch.Tensor:
+def grad_cam(method: "IMCSwAV", images: torch.Tensor) -> torch.Tensor:
     """Which places of an image raise its largest logit (Grad-CAM).
 
     The channels of the last map with places, the one before pooling, are added up, each weighted
     by the mean derivative of the logit by it; what is negative becomes 0.
 
     Args:
-        method: With ``logits`` and a backbone of convolutions; in evaluation mode.
+        method: In evaluation mode, with a backbone of convolutions.
         images: uint8 ``(N, C, H, W)``.
 
     Returns:
