@@ -48,16 +48,18 @@ def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3
         raise InputError(f"{iterations} iterations; give at least 0")
     with torch.autocast(scores.device.type, enabled=False):
         scores = full_precision(scores)
+        images, prototypes = scores.shape
         lowest = torch.finfo(scores.dtype).min  # instead of -inf, for -inf + inf is NaN
         matrix = scores - scores.amax(0).clamp_min(lowest) if iterations else scores.clone()
         largest = matrix.amax(1).clamp_min(lowest)
-        matrix = matrix.sub_(largest[:, None]).div_(epsilon).exp_()
+        matrix.sub_(largest[:, None]).div_(epsilon).exp_()
         row = largest.div(epsilon).exp()  # (B,), undoes the subtraction
-        column = torch.ones_like(matrix[0])  # (K,)
-        share = scores.shape[1] / scores.shape[0]
-        for _ in range(iterations):  # to 1 a prototype and K/B an image, for common factors cancel
-            column = 1 / (row @ matrix + TINY)
-            row = share / (matrix @ column + TINY)
-        mass = (matrix @ column)[:, None]
-        nowhere = (mass == 0).to(mass.dtype)
-        return matrix.mul_(column).add_(nowhere / len(column)).div_(mass + nowhere)
+        column = scores.new_ones(prototypes)
+        tiny = scores.new_tensor(TINY)
+        for _ in range(iterations):  # 1 a prototype and K/B an image: a common factor cancels
+            column = torch.addmv(tiny, matrix.T, row).reciprocal()
+            row = torch.addmv(tiny, matrix, column, alpha=images / prototypes).reciprocal()
+        codes = matrix.mul_(column)
+        mass = codes.sum(1, keepdim=True)
+        nowhere = 1 - mass.sign()
+        return codes.add_(nowhere / prototypes).div_(mass + nowhere)

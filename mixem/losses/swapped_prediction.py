@@ -40,8 +40,8 @@ def swapped_prediction(
         InputError: If the shape or a number does not fit.
 
     Differs from the official code (``model.py``): no probability is raised to 1e-17, which cosines
-    at temperature 0.1 never reach. The terms are summed before they meet the codes, for the
-    cross-entropy is linear in them.
+    at temperature 0.1 never reach. Codes are summed before they meet a prediction, and
+    predictions before they meet a code, for the cross-entropy is linear in both.
     """
     if scores.ndim != 3 or 0 in scores.shape or not scores.is_floating_point():
         raise InputError(
@@ -55,12 +55,11 @@ def swapped_prediction(
         raise InputError(f"temperature is {temperature}; give a positive number")
     with torch.autocast(scores.device.type, enabled=False):
         scores = full_precision(scores)
-        logits = scores / temperature
-        rest = logits.logsumexp(2)  # (V, B): - ln softmax_j = rest - logit_j
-        total, total_rest = logits.sum(0), rest.sum(0)
-        loss = logits.new_zeros(())
-        for i in range(targets):
-            codes = sinkhorn(scores[i], epsilon=epsilon, iterations=iterations)
-            others = (codes * (total - logits[i])).sum(1)
-            loss = loss + (total_rest - rest[i] - others).mean()
-        return loss / (targets * (views - 1))
+        codes = torch.stack(
+            [sinkhorn(view, epsilon=epsilon, iterations=iterations) for view in scores[:targets]]
+        )
+        total = codes.sum(0)  # a view is asked for this, less its own code
+        log_p = (scores / temperature).log_softmax(2)
+        with_code, without = log_p.split([targets, views - targets])
+        terms = ((total - codes) * with_code).sum() + (total * without.sum(0)).sum()
+        return -terms / (targets * (views - 1) * scores.shape[1])
