@@ -12,6 +12,7 @@ from mixem.plots.style import (
     GREY,
     INK,
     NARROW,
+    PALETTE,
     Figure,
     class_colours,
     new_figure,
@@ -61,8 +62,7 @@ def seed_strips(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                     color=GREY,
                 )
                 continue
-            colour = class_colours(10)[place % 10]
-            axis.scatter(values, [place] * len(values), s=24, color=colour, alpha=0.7)
+            axis.scatter(values, [place] * len(values), s=24, color=PALETTE[0], alpha=0.7)
             mean = float(np.mean(values))
             axis.plot([mean, mean], [place - 0.3, place + 0.3], color=INK, linewidth=1.6)
         axis.set(title=name, ylim=(len(scores) - 0.5, -0.5))
@@ -156,7 +156,7 @@ def cost_bars(parts: Mapping[str, Mapping[str, float]], *, xlabel: str) -> Figur
                 label=name if name not in axis.get_legend_handles_labels()[1] else None,
             )  # fmt: skip
             end += value
-        axis.text(end + 0.02 * most, place, f"{end:.1f}", va="center")
+        axis.text(end + 0.02 * most, place, f"{end:.{0 if end >= 100 else 1}f}", va="center")
     axis.set_yticks(range(len(parts)), list(parts))
     axis.set(xlabel=xlabel, xlim=(0, 1.15 * most), ylim=(len(parts) - 0.5, -0.5))
     axis.tick_params(axis="y", length=0)
