@@ -310,8 +310,3 @@ def _key(sheet: Axes, at: Point) -> None:
     sheet.plot([at[0] - 0.5, at[0]], [at[1], at[1]], color=STOP, linewidth=1.1)
     _bar(sheet, (at[0] - 0.25, at[1]), upright=True)
     sheet.text(at[0] + 0.1, at[1], "no gradient passes here", va="center", fontsize=10, color=STOP)
-
-
-# The names before they were public, until no module uses them.
-_require, _sheet, _text, _box = require_views, new_sheet, add_text, add_box
-_picture, _arrow, _bars = add_picture, add_arrow, add_bars

@@ -15,13 +15,13 @@ from mixem.plots.diagrams import (
     LOSS,
     OUTPUT,
     STOP,
-    _arrow,
-    _bars,
-    _box,
-    _picture,
-    _require,
-    _sheet,
-    _text,
+    add_arrow,
+    add_bars,
+    add_box,
+    add_picture,
+    add_text,
+    new_sheet,
+    require_views,
 )
 from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
 
@@ -159,35 +159,35 @@ def swap_diagram(image: Any, views: Sequence[Any]) -> Figure:
     Raises:
         InputError: If there are not two views.
     """
-    _require(views, 2)
-    figure, sheet = _sheet(6.5)
-    _picture(sheet, image, (2.4, 0.45), 0.74, "image", side="right")
+    require_views(views, 2)
+    figure, sheet = new_sheet(6.5)
+    add_picture(sheet, image, (2.4, 0.45), 0.74, "image", side="right")
     for x, view, prime, side in ((1.15, views[0], "", "left"), (3.65, views[1], "′", "right")):
         outward = -1 if side == "left" else 1
         inner, outer = x - 0.55 * outward, x + 0.6 * outward
-        _arrow(sheet, (2.4, 0.85), (x, 1.03))
-        _picture(sheet, view, (x, 1.45), 0.74, f"x{prime}", side=side)
-        _arrow(sheet, (x, 1.85), (x, 2.13))
-        _box(sheet, (x, 2.41), 2.1, 0.5, f"network: z{prime}, length 1", LEARNS)
-        _arrow(sheet, (x, 2.68), (x, 2.94))
-        _box(sheet, (x, 3.22), 2.1, 0.5, f"K prototypes: s{prime}", LEARNS)
+        add_arrow(sheet, (2.4, 0.85), (x, 1.03))
+        add_picture(sheet, view, (x, 1.45), 0.74, f"x{prime}", side=side)
+        add_arrow(sheet, (x, 1.85), (x, 2.13))
+        add_box(sheet, (x, 2.41), 2.1, 0.5, f"network: z{prime}, length 1", LEARNS)
+        add_arrow(sheet, (x, 2.68), (x, 2.94))
+        add_box(sheet, (x, 3.22), 2.1, 0.5, f"K prototypes: s{prime}", LEARNS)
         for place, words, stop, cell in (
             (inner, f"softmax\np{prime}", None, 2),
             (outer, f"Sinkhorn\nq{prime}", (outer, 3.62), 2),
         ):
-            _arrow(sheet, (place, 3.49), (place, 3.8), stop=stop)
-            _box(sheet, (place, 4.1), 1.0, 0.56, words, OUTPUT)
-            _bars(sheet, (place, 4.62), 5, peak=cell)
+            add_arrow(sheet, (place, 3.49), (place, 3.8), stop=stop)
+            add_box(sheet, (place, 4.1), 1.0, 0.56, words, OUTPUT)
+            add_bars(sheet, (place, 4.62), 5, peak=cell)
     # Each code goes to the other view's prediction.
-    _arrow(sheet, (0.55, 4.86), (0.55, 5.18), (3.0, 5.62))
-    _arrow(sheet, (4.25, 4.86), (4.25, 5.18), (1.8, 5.62))
-    _arrow(sheet, (1.7, 4.86), (1.7, 5.62))
-    _arrow(sheet, (3.1, 4.86), (3.1, 5.62))
+    add_arrow(sheet, (0.55, 4.86), (0.55, 5.18), (3.0, 5.62))
+    add_arrow(sheet, (4.25, 4.86), (4.25, 5.18), (1.8, 5.62))
+    add_arrow(sheet, (1.7, 4.86), (1.7, 5.62))
+    add_arrow(sheet, (3.1, 4.86), (3.1, 5.62))
     for x, words in ((1.2, "q′ from p"), (3.6, "q from p′")):
-        _box(sheet, (x, 5.92), 2.1, 0.56, f"cross-entropy:\n{words}", LOSS)
+        add_box(sheet, (x, 5.92), 2.1, 0.56, f"cross-entropy:\n{words}", LOSS)
     for shift in (-0.035, 0.035):
         sheet.plot([1.35 + shift] * 2, [6.3, 6.45], color=STOP, linewidth=2)
-    _text(sheet, (2.5, 6.38), "no gradient passes here", colour=GREY)
+    add_text(sheet, (2.5, 6.38), "no gradient passes here", colour=GREY)
     return figure
 
 
