@@ -141,8 +141,9 @@ def run(
     fewest = min(map(len, loaded.values()))
     if experiment.clusters > fewest:
         raise InputError(f"{experiment.clusters} clusters for {fewest} images; give fewer clusters")
-    if experiment.method == "simclr" and experiment.protocol.init == "components":
-        raise InputError("SimCLR has no components; give 'k-means++' as protocol.init")
+    if experiment.method != "mixem" and experiment.protocol.init == "components":
+        name = METHODS[experiment.method].__name__
+        raise InputError(f"{name} has no components; give 'k-means++' as protocol.init")
     method = build(experiment, channels=images.channels, seed=seed)
     method.targets(images)
     starting = method if isinstance(method, MixEM | Finetune) and experiment.start else None

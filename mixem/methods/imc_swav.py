@@ -41,8 +41,9 @@ class IMCSwAV(Method):
             forwards every view alone, with its own batch statistics.
         bank: Train the classifier only on images that have a label, which says nothing but that
             they belong to the labelled part of STL-10. Their features are kept until they are as
-            many as a batch; the official code also empties the bank at the start of an epoch. A
-            run that was stopped goes on with an empty bank.
+            many as a batch; in between the classifier rests. The official code also empties the
+            bank at the start of an epoch, and with the PyTorch of its time Adam's momentum moved
+            the classifier in between. A run that was stopped goes on with an empty bank.
 
     Raises:
         InputError: If there are too few views, clusters or hidden units.
