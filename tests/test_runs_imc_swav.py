@@ -111,7 +111,7 @@ def test_settings_reach_the_method():
     [({"small_views__size": 12}, 12), ({"views__plain_size": 32}, 32)],
 )
 def test_views_that_the_backbone_does_not_take(tmp_path, changes, size):
-    experiment = get("digits/imc-swav").override(**changes)
+    experiment = get("digits/imc-swav").override(training__epochs=1, **changes)
     message = f"small for images of size 16 does not take {size}; give all views one size"
     with pytest.raises(InputError, match=message) as error:
         run(experiment, out=tmp_path / "out", **CPU)
@@ -122,7 +122,7 @@ def test_views_that_the_backbone_does_not_take(tmp_path, changes, size):
 
 
 def test_k_means_from_components_is_refused_before_anything_is_written(tmp_path):
-    experiment = get("digits/imc-swav").override(protocol__init="components")
+    experiment = small().override(protocol__init="components")
     with pytest.raises(InputError, match="IMCSwAV has no components; give 'k-means"):
         run(experiment, out=tmp_path / "out", **CPU)
     assert not (tmp_path / "out").exists()
