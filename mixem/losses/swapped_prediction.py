@@ -59,7 +59,7 @@ def swapped_prediction(
             [sinkhorn(view, epsilon=epsilon, iterations=iterations) for view in scores[:targets]]
         )
         total = codes.sum(0)  # a view is asked for this, less its own code
-        log_p = (scores / temperature).log_softmax(2)
+        log_p = (scores * (1 / temperature)).log_softmax(2)  # dividing takes longer
         with_code, without = log_p.split([targets, views - targets])
         terms = ((total - codes) * with_code).sum() + (total * without.sum(0)).sum()
         return -terms / (targets * (views - 1) * scores.shape[1])
