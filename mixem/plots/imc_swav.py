@@ -84,7 +84,7 @@ def meters(
         axis.set_title(name)
         axis.margins(y=0.25)
         if isinstance(rows[-1][name], int):
-            axis.set_ylim(bottom=0)  # a count
+            axis.set_ylim(0, 1.3 * max([row[name] for row in rows] + list(marks.values())))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in axes.flat[len(bounds) :]:
         axis.set_visible(False)
