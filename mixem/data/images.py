@@ -151,7 +151,8 @@ def load_images(
         split: "train", "test" or "train+test"; for stl10 also "unlabeled",
             "train+unlabeled" and "train+unlabeled+test". Of digits, the first 1,297 images are
             "train" and the last 500, by other writers, "test". For folders see
-            :func:`mixem.data.folder.read_folder`.
+            :func:`mixem.data.folder.read_folder`. "train/20" are the first 20 images of each
+            class of "train"; labels are used to draw them.
         root: Where the data sets lie, and the cache of large folders. By default
             ``$MIXEM_DATA``, or else ``~/.cache/mixem``.
         download: Fetch a data set that is not there.
@@ -167,6 +168,13 @@ def load_images(
         raise InputError(f"size is {size!r}; give a whole number from 1 on")
     if channels not in (None, 1, 3):
         raise InputError(f"channels is {channels!r}; give 1 or 3")
+    whole, few, count = split.partition("/")
+    if few:
+        every = load_images(
+            name, split=whole, root=root, download=download, size=size, channels=channels,
+            memory_limit=memory_limit,
+        )  # fmt: skip
+        return replace(_few_of_each(every, count), split=split)
     root = Path(root or os.environ.get("MIXEM_DATA") or "~/.cache/mixem").expanduser()
     kind, _, path = name.partition(":")
     if kind == "folder" and path:
@@ -187,6 +195,21 @@ def load_images(
     else:
         raise InputError(_unknown(name))
     return ImageSet(name, split, _converted(images, size, channels), labels, class_names)
+
+
+def _few_of_each(images: ImageSet, count: str) -> ImageSet:
+    """The first ``count`` images of each class."""
+    labels = images.labels
+    if not (count.isdecimal() and int(count) >= 1) or labels is None:
+        raise InputError(
+            f"{count!r} images of each class of {images.name}, {images.split}; give a number from "
+            "1 on and images with labels"
+        )
+    chosen = [(labels == c).nonzero()[: int(count), 0] for c in labels[labels >= 0].unique()]
+    short = min(len(rows) for rows in chosen)
+    if short < int(count):
+        raise InputError(f"{count} images of each class of {images.name}; one has {short} only")
+    return images.subset(torch.cat(chosen).sort().values)
 
 
 def _unknown(name: str) -> str:

@@ -429,3 +429,18 @@ def test_unknown_splits_list_the_known_ones(name: str):
 def test_impossible_shapes_are_refused(options: dict):
     with pytest.raises(InputError, match="; give "):
         load_images("digits", split="test", **options)
+
+
+def test_a_few_images_of_each_class():
+    every = load_images("digits", split="train")
+    few = load_images("digits", split="train/20")
+    assert few.split == "train/20"
+    assert few.labels.bincount().tolist() == [20] * 10
+    first = [(every.labels == c).nonzero()[:20, 0] for c in range(10)]
+    assert torch.equal(few.images, every.images[torch.cat(first).sort().values])
+
+
+@pytest.mark.parametrize("split", ["train/0", "train/", "train/x", "train/-1", "train/1000"])
+def test_impossible_numbers_of_images_of_each_class(split):
+    with pytest.raises(InputError, match="of each class of digits"):
+        load_images("digits", split=split)
