@@ -231,6 +231,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f" {row['sub_head']}, loss {row['loss']:.3f}" if "loss" in row else ""
         )
         what += f" {row['share']:.0%}" if "share" in row else ""
+        what += f", batch norm of {row['batch_norm']}" if "batch_norm" in row else ""
         rows.append((what, *switches, *(f"{row['scores'][name]:.4f}" for name in METRICS)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
     print(Table(("assigned by", "layer", "normalised", "start", *METRICS), tuple(rows)))

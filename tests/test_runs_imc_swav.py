@@ -10,6 +10,7 @@ from PIL import Image
 from mixem.cli import main
 from mixem.data import load_images
 from mixem.errors import InputError
+from mixem.evaluate import BATCH_NORM
 from mixem.evaluation import clustering_scores
 from mixem.experiments import EXPERIMENTS, get
 from mixem.methods import extract
@@ -168,3 +169,10 @@ def test_pictures_of_ones_own(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "file,cluster,probability"
     assert len(lines) == 13
+
+
+def test_evaluate_tells_the_kinds_of_statistics_apart(finished, capsys):
+    assert main(["evaluate", str(finished.folder)]) == 0
+    printed = capsys.readouterr().out
+    for kind in BATCH_NORM:
+        assert printed.count(f"argmax p, batch norm of {kind}") == 1
