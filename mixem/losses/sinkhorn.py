@@ -37,9 +37,8 @@ def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3
 
     Differs from the official code (``utils.py``), whose exponentials overflow for epsilon below
     about 0.013: the greatest score of each prototype, then of each image, is taken off before.
-    The first scaling makes that exact, and what remains has a 1 in each row and column. What is
-    then 100 epsilon below is 0 and stays it, while logarithms would move it in hundreds of
-    iterations.
+    The first scaling makes that exact, and what remains has a 1 in each row and column. A score
+    that is still 100 epsilon lower counts as ``-inf``, which only hundreds of iterations show.
     """
     require_matrix("scores", scores)
     if not 1e-30 <= epsilon <= 1e30:
