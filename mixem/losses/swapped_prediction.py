@@ -1,6 +1,7 @@
 """The swapped prediction of SwAV: one view's code, foretold from another view."""
 
 import torch
+import torch.nn.functional as F
 
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision
@@ -40,8 +41,8 @@ def swapped_prediction(
         InputError: If the shape or a number does not fit.
 
     Differs from the official code (``model.py``): no probability is raised to 1e-17, which cosines
-    at temperature 0.1 never reach. Codes are summed before they meet a prediction, and
-    predictions before they meet a code, for the cross-entropy is linear in both.
+    at temperature 0.1 never reach. The codes that a view has to foretell
+    are summed first, for the cross-entropy is linear in them: V terms for up to V (V - 1).
     """
     if scores.ndim != 3 or 0 in scores.shape or not scores.is_floating_point():
         raise InputError(
@@ -58,8 +59,10 @@ def swapped_prediction(
         codes = torch.stack(
             [sinkhorn(view, epsilon=epsilon, iterations=iterations) for view in scores[:targets]]
         )
-        total = codes.sum(0)  # a view is asked for this, less its own code
-        log_p = (scores * (1 / temperature)).log_softmax(2)  # dividing takes longer
-        with_code, without = log_p.split([targets, views - targets])
-        terms = ((total - codes) * with_code).sum() + (total * without.sum(0)).sum()
-        return -terms / (targets * (views - 1) * scores.shape[1])
+        total = codes.sum(0)
+        asked = [*(total - codes), *[total] * (views - targets)]  # of a view: all codes but its own
+        terms = [
+            F.cross_entropy(view * (1 / temperature), code)  # a division takes longer
+            for view, code in zip(scores.unbind(), asked, strict=True)
+        ]
+        return torch.stack(terms).sum() / (targets * (views - 1))

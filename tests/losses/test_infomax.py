@@ -130,6 +130,15 @@ def test_equals_the_slow_reference(shape, entropy_weight):
         assert found.item() == pytest.approx(expected, abs=1e-13)
 
 
+@pytest.mark.parametrize("scale", [1, 10, 100])
+def test_rare_pairs_count_too(scale):
+    # Entries of the joint distribution down to 1e-6, 1e-50 and 0.
+    logits, scores = scale * random(6, 4), 0.1 * scale * random(6, 5, seed=1)
+    joint = logits.softmax(1).T @ (scores / 0.1).softmax(1) / 6
+    expected = entropy(joint) - entropy(joint.sum(0)) - 4 * entropy(joint.sum(1))
+    assert infomax(logits, scores).item() == pytest.approx(expected.item(), abs=1e-13)
+
+
 @pytest.mark.parametrize("entropy_weight", [1.0, 4.0])
 def test_gradients_are_those_of_the_pairs(entropy_weight):
     leaves = [random(4, 9, 3).requires_grad_(), (0.3 * random(4, 9, 5, seed=1)).requires_grad_()]
