@@ -193,7 +193,7 @@ _MNIST_SMALL = replace(
     train_split="train",
     test_split="test",
     settings=replace(_DIGITS.settings, prototypes=100, frozen_steps=100),
-    training=replace(_DIGITS.training, epochs=10, batch_size=256, warmup_steps=100),
+    training=replace(_DIGITS.training, epochs=14, batch_size=256, warmup_steps=100),
     protocol=KMeansProtocol(fit_split="train"),
     sources=_OURS,
 )
