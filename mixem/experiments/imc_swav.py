@@ -195,7 +195,7 @@ _MNIST_SMALL = replace(
     settings=replace(_DIGITS.settings, prototypes=100, frozen_steps=100),
     training=replace(_DIGITS.training, epochs=14, batch_size=256, warmup_steps=100),
     protocol=KMeansProtocol(fit_split="train"),
-    sources=_OURS,
+    sources={**_OURS, "training.epochs": "this book: chosen by the accuracy of seeds 0 and 1"},
 )
 _CIFAR10_SMALL = replace(
     _CIFAR10,
