@@ -125,7 +125,8 @@ def summarise(
         metric: "accuracy", "nmi" or "ari".
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
             rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
-            IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's.
+            IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's. IMC-SwAV
+            has an "argmax p" for each of :data:`mixem.evaluate.BATCH_NORM`, by ``batch_norm``.
 
     Raises:
         InputError: If the records are of several experiments or have no such metric or protocol.

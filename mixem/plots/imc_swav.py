@@ -21,6 +21,7 @@ from mixem.plots.style import (
     PALETTE,
     SEQUENTIAL,
     Figure,
+    bound_line,
     new_figure,
     picture,
     styled,
@@ -70,17 +71,7 @@ def meters(
         axis.plot(epochs, [row.get(name, np.nan) for row in rows], color=PALETTE[0])
         for words, value in marks.items():
             below = len(marks) > 1 and value == min(marks.values())
-            axis.axhline(value, color=GREY, linestyle="--", linewidth=1)
-            axis.annotate(
-                words,
-                (1, value),
-                xycoords=("axes fraction", "data"),
-                xytext=(-2, -2 if below else 2),
-                textcoords="offset points",
-                ha="right",
-                va="top" if below else "bottom",
-                color=GREY,
-            )
+            bound_line(axis, words, value, below=below)
         axis.set_title(name)
         axis.margins(y=0.25)
         if isinstance(rows[-1][name], int):

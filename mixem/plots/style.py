@@ -96,3 +96,18 @@ def picture(image: Any) -> NDArray[np.float64]:
     pixels = np.asarray(image)
     pixels = pixels / 255 if pixels.dtype == np.uint8 else np.clip(pixels, 0.0, 1.0)
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+
+
+def bound_line(axis: Any, words: str, value: float, *, below: bool) -> None:
+    """A dashed line at a value, with its name at the right end, above or below it."""
+    axis.axhline(value, color=GREY, linestyle="--", linewidth=1)
+    axis.annotate(
+        words,
+        (1, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, -2 if below else 2),
+        textcoords="offset points",
+        ha="right",
+        va="top" if below else "bottom",
+        color=GREY,
+    )

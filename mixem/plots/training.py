@@ -8,7 +8,16 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from mixem.errors import InputError
-from mixem.plots.style import GREY, NARROW, PALETTE, Figure, class_colours, new_figure, styled
+from mixem.plots.style import (
+    GREY,
+    NARROW,
+    PALETTE,
+    Figure,
+    bound_line,
+    class_colours,
+    new_figure,
+    styled,
+)
 
 if TYPE_CHECKING:  # figures need not load what trains
     from mixem.experiments import Experiment
@@ -96,17 +105,7 @@ def terms_over_epochs(
         lines = bounds.get(name, {})
         for words, value in lines.items():
             below = value == min(lines.values())  # where no curve can be
-            axis.axhline(value, color=GREY, linestyle="--", linewidth=1)
-            axis.annotate(
-                words,
-                (1, value),
-                xycoords=("axes fraction", "data"),
-                xytext=(-2, -2 if below else 2),
-                textcoords="offset points",
-                ha="right",
-                va="top" if below else "bottom",
-                color=GREY,
-            )
+            bound_line(axis, words, value, below=below)
         colour = PALETTE[2] if name == "learning rate" else PALETTE[0]
         axis.plot(epochs, curve, color=colour, label=name)
         axis.margins(y=0.2)
