@@ -60,6 +60,7 @@ from mixem.plots.mixture import (
     starts_spread,
 )
 from mixem.plots.networks import mixem_network, simclr_network
+from mixem.plots.own_images import sweep_panels
 from mixem.plots.prototypes import (
     circle_snapshots,
     equipartition_error,
@@ -139,6 +140,7 @@ __all__ = [
     "sub_heads_of",
     "swap_diagram",
     "swapped_terms",
+    "sweep_panels",
     "temperature_weights",
     "term_bounds",
     "terms_over_epochs",
