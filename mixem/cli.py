@@ -15,10 +15,12 @@ from typing import Any, NoReturn, TextIO
 
 from mixem.checkpoint import write_atomically
 from mixem.data import ImageSet, load_images
+from mixem.distributed import leads
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.experiments import EXPERIMENTS, Experiment, get
 from mixem.methods import extract
+from mixem.profile import profile
 from mixem.records import METRICS, Table, comparison, load_records, save_record, summarise, variant
 from mixem.runs import Run, load_run, run
 
@@ -63,19 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, help="folder of the run (default: one under runs/)")
     train.add_argument("--start", type=Path, help="finished run that gives the backbone's start")
-    train.add_argument("--images", help="other images than the experiment's, such as folder:PATH")
-    train.add_argument("--split", help="split of --images (default: all of them)")
-    train.add_argument("--clusters", type=int, help="other number of clusters")
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change a setting, such as training.epochs=20; repeatable",
-    )
+    _change_options(train)
     _data_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     train.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    train.add_argument("--compile", action="store_true", help="let torch.compile help, if it can")
     train.add_argument("--max-minutes", type=float, help="stop cleanly after this time")
     train.add_argument(
         "--checkpoint-seconds", type=float, default=30, help="least time between checkpoints"
@@ -83,6 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--results", type=Path, help="also put the record into this folder")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     train.set_defaults(command=_train)
+
+    profile_ = commands.add_parser("profile", help="show where a training step's time goes")
+    profile_.add_argument("name", help="an experiment; python -m mixem list shows them")
+    _change_options(profile_)
+    _data_options(profile_)
+    profile_.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    profile_.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    profile_.add_argument("--compile", action="store_true", help="let torch.compile help")
+    profile_.add_argument("--steps", type=int, default=20, help="how many to time (default: 20)")
+    profile_.set_defaults(command=_profile)
 
     evaluate_ = commands.add_parser("evaluate", help="score a finished run under every protocol")
     evaluate_.add_argument("run", type=Path, help="folder of the run")
@@ -102,6 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--metric", choices=METRICS, default="accuracy")
     tables.set_defaults(command=_tables)
     return parser
+
+
+def _change_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", help="other images than the experiment's, such as folder:PATH")
+    parser.add_argument("--split", help="split of --images (default: all of them)")
+    parser.add_argument("--clusters", type=int, help="other number of clusters")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change a setting, such as training.epochs=20; repeatable",
+    )
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
@@ -137,16 +154,33 @@ def _train(options: argparse.Namespace) -> int:
         download=options.download,
         device=options.device,
         precision=options.precision,
+        compile=options.compile,
         max_minutes=options.max_minutes,
         checkpoint_seconds=options.checkpoint_seconds,
         progress=not options.quiet,
     )
+    if not leads():  # of several processes one speaks
+        return 0 if finished else STOPPED
     if finished is None:
         print("not finished: give the same command to go on")
         return STOPPED
     if options.results:
         print(f"record: {save_record(finished.record, options.results)}")
     _report(finished)
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    found = profile(
+        _changed(get(options.name), options),
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+        steps=options.steps,
+        root=options.data,
+        download=options.download,
+    )
+    print(found)
     return 0
 
 

@@ -1,0 +1,406 @@
+"""Where the time of a training step goes, and how long an experiment will take."""
+
+import contextlib
+import statistics
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mixem.data import ImageSet, load_images
+from mixem.devices import resolve_device, resolve_precision
+from mixem.errors import InputError
+from mixem.experiments import Experiment, get
+from mixem.meter import Meter
+from mixem.methods import Method
+from mixem.records import Table
+from mixem.runs import build, hardware
+from mixem.train import TrainConfig, _compiled, _move, make_optimiser, seeded
+
+PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
+WARM_UP = 2  # steps of each pass, beside the one whose operations are counted
+
+# Images of what can be fetched: channels, side, classes, and how many there are in each split.
+SHAPES: dict[str, tuple[int, int, int, dict[str, int]]] = {
+    "mnist": (1, 28, 10, {"train": 60_000, "test": 10_000}),
+    "cifar10": (3, 32, 10, {"train": 50_000, "test": 10_000}),
+    "cifar100": (3, 32, 100, {"train": 50_000, "test": 10_000}),
+    "cifar100-20": (3, 32, 20, {"train": 50_000, "test": 10_000}),
+    "stl10": (3, 96, 10, {"train": 5_000, "test": 8_000, "unlabeled": 100_000}),
+    "tiny-imagenet": (3, 64, 200, {"train": 100_000, "test": 10_000}),
+}
+
+
+@dataclass(frozen=True)
+class PassProfile:
+    """A training step of one kind of pass over the images.
+
+    Attributes:
+        name: One of ``method.passes``.
+        times: How often an epoch makes this pass.
+        steps: Of one such pass.
+        images: Images a step.
+        parts: Milliseconds of each of :data:`PARTS`, medians over the steps.
+        milliseconds: A whole step without borders between its parts.
+        operations: Floating-point operations of a step's matrix products and convolutions, forward
+            and backward.
+    """
+
+    name: str
+    times: int
+    steps: int
+    images: int
+    parts: dict[str, float]
+    milliseconds: float
+    operations: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Images, not views."""
+        return 1000 * self.images / self.milliseconds
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What :func:`profile` returns; printed, it is a table.
+
+    Attributes:
+        experiment: Its settings.
+        hardware: What it ran on.
+        precision: "float32" or "bfloat16".
+        random_images: Random pixels stood in for images that are not on this machine.
+        passes: One for each kind of pass.
+        peak: Operations a second of a large square matrix product in the same precision.
+        memory: Bytes: the most that was allocated on a GPU; on a CPU the most that the process
+            ever held, all it did before included. 0 where the system does not say.
+    """
+
+    experiment: Experiment
+    hardware: str
+    precision: str
+    random_images: bool
+    passes: tuple[PassProfile, ...]
+    peak: float
+    memory: int
+
+    @property
+    def seconds_an_epoch(self) -> float:
+        """Time of the training steps of an epoch."""
+        return sum(p.times * p.steps * p.milliseconds for p in self.passes) / 1000
+
+    @property
+    def minutes(self) -> float:
+        """Time of all training steps; no evaluation, no checkpoints, not the run it starts from."""
+        return self.experiment.training.epochs * self.seconds_an_epoch / 60
+
+    def share_of_peak(self, one: PassProfile) -> float:
+        """Operations of a pass's step over those of a matrix product in the same time."""
+        return one.operations / (one.milliseconds / 1000) / self.peak
+
+    def __str__(self) -> str:
+        """As plain text."""
+        experiment, columns = self.experiment, ["a step of training"]
+        names = (*PARTS, "sum", "whole, no borders", "images/s", "GFLOP", "share of peak")
+        rows = [[name] for name in names]
+        for one in self.passes:
+            columns += [f"{one.name}, ms", "%"]
+            times = [*one.parts.values(), sum(one.parts.values()), one.milliseconds]
+            cells = [(f"{ms:,.2f}", f"{100 * ms / one.milliseconds:.1f}") for ms in times]
+            cells += [(f"{one.images_per_second:,.0f}", ""), (f"{one.operations / 1e9:,.1f}", "")]
+            cells += [("", f"{100 * self.share_of_peak(one):.1f}")]
+            for row, cell in zip(rows, cells, strict=True):
+                row += cell
+        made = ", ".join(
+            f"{one.times} x {one.steps} steps of {one.images} {one.name}" for one in self.passes
+        )
+        start = f", and before them {experiment.start}" if experiment.start else ""
+        lines = [
+            f"{experiment.name} on {self.hardware}, {self.precision}",
+            *[f"{experiment.images} is not on this machine: these are random pixels"]
+            * self.random_images,
+            str(Table(tuple(columns), tuple(map(tuple, rows)))),
+            f"peak: {self.peak / 1e9:,.0f} GFLOP/s, a large matrix product in {self.precision}",
+            f"memory: {self.memory / 2**30:.2f} GiB at most" if self.memory else "memory: unknown",
+            f"an epoch: {self.seconds_an_epoch:,.1f} s ({made})",
+            f"all {experiment.training.epochs} epochs: {self.minutes:,.1f} minutes{start}",
+        ]
+        return "\n".join(lines)
+
+
+def profile(
+    experiment: Experiment | str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    steps: int = 20,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> Profile:
+    """Take the times of some training steps from random weights; nothing is kept.
+
+    The parts are those of a step in :func:`mixem.train.train`: "augmentation" draws the views,
+    "forward" is what happens inside the method's networks, "loss" the rest of its step, "other"
+    the choice of the images and the meter. At every border between them the device is waited for,
+    so whole steps are also timed without borders; where the parts add up to more than these, the
+    difference is the waiting.
+
+    Args:
+        experiment: A name, or settings from :func:`mixem.experiments.get` and ``override``.
+        device: See :func:`mixem.devices.resolve_device`.
+        precision: See :func:`mixem.devices.resolve_precision`.
+        compile: See :func:`mixem.train.train`.
+        steps: How many are timed of each kind of pass, with borders and again without.
+        root: Folder of the data sets. Random pixels stand in for a known set that is not there.
+        download: Fetch the data set if it is not there.
+
+    Raises:
+        InputError: For impossible settings, an unknown set, a folder that cannot be read.
+    """
+    if isinstance(experiment, str):
+        experiment = get(experiment)
+    if steps < 1:
+        raise InputError(f"{steps} steps to time; give at least 1")
+    place = resolve_device(device)
+    precision = resolve_precision(precision, place)
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
+    splits = (experiment.train_split, experiment.over_split or experiment.train_split)
+    loaded = {split: _images(experiment, split, root, download) for split in dict.fromkeys(splits)}
+    (images, random), (over, over_random) = (loaded[split] for split in splits)
+    method = build(experiment, channels=images.channels, seed=0)
+    method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimiser = make_optimiser(method, experiment.training, place)
+    clock = _Clock(place)
+
+    stages, operations = {}, {}
+    for name in dict.fromkeys(method.passes):
+        one = over if name == "over" else images
+        stages[name] = _Stage(method, name, one, experiment.training, optimiser, clock, precision)
+        counter = FlopCounterMode(display=False)
+        stages[name].step(counter)
+        operations[name] = counter.get_total_flops() * experiment.training.accumulate
+    with _compiled(method, images, place, compile):
+        _time_networks(method, clock)
+        for stage in stages.values():
+            for _ in range(WARM_UP):
+                stage.step()
+        memory = _memory(place)  # before there are matrices for the product
+        times, peak = _take_turns(stages, clock, steps, precision)
+    passes = tuple(
+        PassProfile(
+            name=name,
+            times=method.passes.count(name),
+            steps=stage.steps,
+            images=stage.batch * experiment.training.accumulate,
+            parts={part: times[name, part] for part in PARTS},
+            milliseconds=times[name, "whole"],
+            operations=operations[name],
+        )
+        for name, stage in stages.items()
+    )
+    stood_in = random or over_random
+    return Profile(experiment, hardware(str(place)), precision, stood_in, passes, peak, memory)
+
+
+class _Clock:
+    """Shares the time between borders out to the parts of a step."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.flag = torch.zeros((), device=device)
+        self.running = False
+
+    def now(self) -> float:
+        """Seconds, when the device has done all it was asked for; a number is read to find out."""
+        self.flag.item()
+        return time.perf_counter()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self.spent = dict.fromkeys(PARTS, 0.0)
+        self.running, self.last = True, self.now()
+
+    def border(self, part: str) -> None:
+        """All since the last border was this part; nothing while no step is timed."""
+        if self.running:
+            now = self.now()
+            self.spent[part] += now - self.last
+            self.last = now
+
+    def stop(self) -> dict[str, float]:
+        """End the step: seconds by part."""
+        self.running = False
+        return self.spent
+
+
+class _Timed(nn.Module):
+    """A network between two borders."""
+
+    def __init__(self, network: nn.Module, clock: _Clock):
+        super().__init__()
+        self.network = network
+        self.clock = clock
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        self.clock.border("loss")
+        outputs = self.network(inputs)
+        self.clock.border("forward")
+        return outputs
+
+
+def _time_networks(method: Method, clock: _Clock) -> None:
+    """Put borders around each network that the method calls."""
+    groups = [part for part in method.children() if isinstance(part, nn.ModuleDict)]
+    for parent in (method, *groups):
+        for name, network in list(parent.named_children()):
+            if network not in groups:
+                setattr(parent, name, _Timed(network, clock))
+
+
+class _Stage:
+    """One kind of pass, in the midst of a training; its steps are those of ``train``."""
+
+    def __init__(
+        self,
+        method: Method,
+        name: str,
+        images: ImageSet,
+        config: TrainConfig,
+        optimiser: torch.optim.Optimizer,
+        clock: _Clock,
+        precision: str,
+    ):
+        self.method, self.name, self.optimiser, self.clock = method, name, optimiser, clock
+        self.accumulate, self.bfloat16 = config.accumulate, precision == "bfloat16"
+        self.batch = min(config.batch_size, len(images))
+        self.steps = max(1, len(images) // (self.batch * config.accumulate))
+        self.halfway = config.epochs * self.steps // 2  # by then all that is trained late is
+        device, labels = clock.device, method.targets(images)
+        self.pixels = _move(images.images, device)
+        self.labels = None if labels is None else labels.to(self.pixels.device)
+        order = torch.randperm(len(images), generator=seeded(0, "order", 0))
+        self.order = order.to(self.pixels.device)
+        self.meter, self.done = Meter(), 0
+
+    def step(self, counter: contextlib.AbstractContextManager[Any] | None = None) -> None:
+        """A step; ``counter`` is entered for each forward and backward pass."""
+        method, device, border = self.method, self.clock.device, self.clock.border
+        method.before_step(self.halfway + self.done)
+        self.optimiser.zero_grad(set_to_none=True)
+        for part in range(self.accumulate):
+            begin = (self.done % self.steps * self.accumulate + part) * self.batch
+            chosen = self.order[begin : begin + self.batch]
+            pixels = self.pixels[chosen].to(device)
+            labels = None if self.labels is None else self.labels[chosen].to(device)
+            drawn = seeded(0, "views", self.done * self.accumulate + part, device)
+            border("other")
+            views = method.draw_views(pixels, drawn)
+            border("augmentation")
+            with counter or contextlib.nullcontext():
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+                    if labels is None:
+                        result = method.step(views, self.name)
+                    else:
+                        result = method.supervised_step(views, labels)
+                loss = torch.stack(list(result.terms.values())).sum() / self.accumulate
+                border("loss")
+                loss.backward()
+                border("backward")
+            self.meter.add(result)
+            border("other")
+        self.optimiser.step()
+        border("optimiser")
+        self.done += 1
+
+
+def _take_turns(
+    stages: dict[str, _Stage], clock: _Clock, steps: int, precision: str
+) -> tuple[dict[tuple[str, str], float], float]:
+    """Median milliseconds by pass and part, that of a "whole" step, and the best product's rate."""
+    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    peak = 0.0
+    # A GPU is given several steps at once, as in training; on a CPU other work comes and goes.
+    blocks = min(steps, 5 if clock.device.type == "cuda" else steps)
+    for block in np.array_split(np.arange(steps), blocks):
+        for name, stage in stages.items():
+            for _ in block:
+                clock.start()
+                stage.step()
+                for part, seconds in clock.stop().items():
+                    times[name, part].append(1000 * seconds)
+            began = clock.now()
+            for _ in block:
+                stage.step()
+            times[name, "whole"].append(1000 * (clock.now() - began) / len(block))
+        peak = max(peak, _product_rate(clock, precision))
+    return {key: statistics.median(values) for key, values in times.items()}, peak
+
+
+def _product_rate(clock: _Clock, precision: str) -> float:
+    """Operations a second of a large square matrix product, the better of two tries."""
+    side, times = (8192, 10) if clock.device.type == "cuda" else (2048, 1)
+    matrix = torch.rand(side, side, device=clock.device, dtype=getattr(torch, precision))
+    seconds = []
+    for _ in range(2):
+        began = clock.now()
+        for _ in range(times):
+            matrix @ matrix
+        seconds.append(clock.now() - began)
+    return 2 * side**3 * times / min(seconds)
+
+
+def _images(
+    experiment: Experiment, split: str, root: str | Path | None, download: bool
+) -> tuple[ImageSet, bool]:
+    """The images, and whether their pixels are random because the set is not there."""
+    name, views = experiment.images, experiment.views
+    size = max(views.size, views.plain_size or 0) if name.startswith("folder:") else None
+    try:
+        return load_images(name, split=split, root=root, download=download, size=size), False
+    except InputError as error:
+        # A set that is not there raises these; one that is damaged, or a wrong name, does not.
+        if (
+            download
+            or name not in SHAPES
+            or not isinstance(error.__cause__, OSError | RuntimeError)
+        ):
+            raise
+    channels, side, classes, counts = SHAPES[name]
+    random = np.random.default_rng(0)
+    parts = {part: counts[part] for part in split.split("+")}
+    pixels = random.integers(256, size=(sum(parts.values()), channels, side, side), dtype=np.uint8)
+    labels = [
+        np.full(count, -1) if part == "unlabeled" else random.integers(classes, size=count)
+        for part, count in parts.items()
+    ]
+    names = tuple(str(number) for number in range(classes))
+    return (
+        ImageSet(
+            name,
+            split,
+            torch.from_numpy(pixels),
+            torch.from_numpy(np.concatenate(labels)),
+            names,
+        ),
+        True,
+    )
+
+
+def _memory(device: torch.device) -> int:
+    """See :attr:`Profile.memory`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
