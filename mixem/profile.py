@@ -366,12 +366,9 @@ def _images(
     try:
         return load_images(name, split=split, root=root, download=download, size=size), False
     except InputError as error:
-        # A set that is not there raises these; one that is damaged, or a wrong name, does not.
-        if (
-            download
-            or name not in SHAPES
-            or not isinstance(error.__cause__, OSError | RuntimeError)
-        ):
+        # These are of a set that is not there, not of a damaged one, a wrong name or split.
+        absent = isinstance(error.__cause__, OSError | RuntimeError)
+        if download or name not in SHAPES or not absent or "/" in split:
             raise
     channels, side, classes, counts = SHAPES[name]
     random = np.random.default_rng(0)
@@ -381,17 +378,13 @@ def _images(
         np.full(count, -1) if part == "unlabeled" else random.integers(classes, size=count)
         for part, count in parts.items()
     ]
-    names = tuple(str(number) for number in range(classes))
-    return (
-        ImageSet(
-            name,
-            split,
-            torch.from_numpy(pixels),
-            torch.from_numpy(np.concatenate(labels)),
-            names,
-        ),
-        True,
-    )
+    return ImageSet(
+        name,
+        split,
+        torch.from_numpy(pixels),
+        torch.from_numpy(np.concatenate(labels)),
+        class_names=tuple(str(number) for number in range(classes)),
+    ), True
 
 
 def _memory(device: torch.device) -> int:
