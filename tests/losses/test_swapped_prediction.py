@@ -94,6 +94,36 @@ def test_gradcheck():
     )
 
 
+def test_the_gradient_may_be_taken_again_and_scaled():
+    scores = cosines(3, 5, 4).requires_grad_()
+    loss = swapped_prediction(scores)
+    first = torch.autograd.grad(loss, scores, retain_graph=True)[0]
+    again = torch.autograd.grad(3 * loss, scores)[0]
+    assert torch.allclose(again, 3 * first, rtol=1e-12, atol=0)
+
+
+def test_a_second_derivative_is_refused():
+    scores = cosines(3, 5, 4).requires_grad_()
+    with pytest.raises(InputError, match="no second derivative"):
+        torch.autograd.grad(swapped_prediction(scores), scores, create_graph=True)
+
+
+def test_no_gradient_is_computed_where_none_is_asked(monkeypatch: pytest.MonkeyPatch):
+    scores = cosines(3, 5, 4)
+    expected = swapped_prediction(scores.clone().requires_grad_()).item()
+
+    def empty_like(x):
+        raise AssertionError("made room for a gradient")
+
+    monkeypatch.setattr(torch, "empty_like", empty_like)
+    assert swapped_prediction(scores).item() == expected
+    scores.requires_grad_()
+    with torch.no_grad():
+        assert swapped_prediction(scores).item() == expected
+    with pytest.raises(AssertionError, match="made room"):
+        swapped_prediction(scores)
+
+
 @pytest.mark.parametrize("prototypes", [1, 10, 1000])
 def test_collapse_is_the_logarithm_of_the_number_of_prototypes(prototypes):
     scores = torch.full((6, 8, prototypes), 0.7, dtype=torch.float64, requires_grad=True)
