@@ -9,6 +9,7 @@ from mixem.errors import InputError
 from mixem.plots.style import GREY, NARROW, Figure, class_colours, new_figure, styled
 
 MARKERS = "osD^v"
+FLAT = 0.2  # of a panel's range: a curve that moves less has no peak worth a ring
 
 
 @styled
@@ -19,7 +20,9 @@ def sweep_panels(
     xlabel: str,
     mark: float | None = None,
 ) -> Figure:
-    """Values against a setting that was swept, a panel each with its own scale; peaks are ringed.
+    """Values against a setting that was swept, a panel each with its own scale.
+
+    The peak of a curve has a ring, but not that of a curve that is flat beside others.
 
     Args:
         x: ``(n,)`` values of the setting.
@@ -38,14 +41,16 @@ def sweep_panels(
         rows, 2, height=0.5 + 1.9 * rows, sharex=True, squeeze=False, width=NARROW
     )
     for axis, (title, panel) in zip(axes.flat, panels.items(), strict=False):
+        span = np.ptp(np.concatenate([np.ravel(values) for values in panel.values()]))
         for name, values in panel.items():
             if len(values) != len(x):
                 raise InputError(f"{name}: {len(values)} values for {len(x)} places; give as many")
             number = names.index(name)
             style = {"color": class_colours(len(names))[number], "marker": MARKERS[number % 5]}
             axis.plot(x, values, markersize=3.5, label=name, **style)
-            peak = int(np.argmax(values))
-            axis.plot(x[peak], values[peak], "o", markersize=10, fillstyle="none", color=GREY)
+            if np.ptp(values) > FLAT * span:
+                peak = int(np.argmax(values))
+                axis.plot(x[peak], values[peak], "o", markersize=10, fillstyle="none", color=GREY)
         if mark is not None:
             axis.axvline(mark, color=GREY, linestyle=":", linewidth=1)
         axis.set_title(title)

@@ -24,6 +24,13 @@ def test_panels_have_curves_rings_at_the_peaks_and_one_colour_a_name() -> None:
     assert not hidden.get_visible()
 
 
+def test_a_curve_that_is_flat_beside_another_has_no_ring() -> None:
+    (axis,) = sweep_panels(
+        [1, 2], {"": {"steep": [0.0, 1.0], "flat": [0.1, 0.2]}}, xlabel="k"
+    ).axes[:1]
+    assert [len(line.get_xdata()) for line in axis.lines] == [2, 1, 2]
+
+
 def test_two_panels_and_one_have_names_below() -> None:
     for count in (1, 2):
         panels = dict(list(PANELS.items())[:count])
