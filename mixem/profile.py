@@ -1,6 +1,7 @@
 """Where the time of a training step goes, and how long an experiment will take."""
 
 import contextlib
+import dataclasses
 import statistics
 import sys
 import time
@@ -22,10 +23,10 @@ from mixem.meter import Meter
 from mixem.methods import Method
 from mixem.records import Table
 from mixem.runs import build, hardware
-from mixem.train import TrainConfig, _compiled, _move, make_optimiser, seeded
+from mixem.train import TrainConfig, _compiled, _move, make_optimiser, parallel, seeded
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
-WARM_UP = 2  # steps of each pass, beside the one whose operations are counted
+WARM_UP = 1  # steps of each pass, after the one whose operations are counted
 
 # Images of what can be fetched: channels, side, classes, and how many there are in each split.
 SHAPES: dict[str, tuple[int, int, int, dict[str, int]]] = {
@@ -101,7 +102,10 @@ class Profile:
         return self.experiment.training.epochs * self.seconds_an_epoch / 60
 
     def share_of_peak(self, one: PassProfile) -> float:
-        """Operations of a pass's step over those of a matrix product in the same time."""
+        """Operations of a pass's step over those of a matrix product in the same time.
+
+        On a GPU it can exceed 1 in float32: convolutions may round to TF32, products do not.
+        """
         return one.operations / (one.milliseconds / 1000) / self.peak
 
     def __str__(self) -> str:
@@ -174,7 +178,12 @@ def profile(
         torch.cuda.reset_peak_memory_stats(place)
     splits = (experiment.train_split, experiment.over_split or experiment.train_split)
     loaded = {split: _images(experiment, split, root, download) for split in dict.fromkeys(splits)}
-    (images, random), (over, over_random) = (loaded[split] for split in splits)
+    random_images = any(random for _, random in loaded.values())
+    sets = {
+        split: dataclasses.replace(images, images=_move(images.images, place))
+        for split, (images, _) in loaded.items()
+    }
+    images, over = (sets[split] for split in splits)
     method = build(experiment, channels=images.channels, seed=0)
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = make_optimiser(method, experiment.training, place)
@@ -206,8 +215,7 @@ def profile(
         )
         for name, stage in stages.items()
     )
-    stood_in = random or over_random
-    return Profile(experiment, hardware(str(place)), precision, stood_in, passes, peak, memory)
+    return Profile(experiment, hardware(str(place)), precision, random_images, passes, peak, memory)
 
 
 class _Clock:
@@ -279,12 +287,13 @@ class _Stage:
         precision: str,
     ):
         self.method, self.name, self.optimiser, self.clock = method, name, optimiser, clock
+        self.network = parallel(method, clock.device)  # of one process
         self.accumulate, self.bfloat16 = config.accumulate, precision == "bfloat16"
         self.batch = min(config.batch_size, len(images))
         self.steps = max(1, len(images) // (self.batch * config.accumulate))
         self.halfway = config.epochs * self.steps // 2  # by then all that is trained late is
-        device, labels = clock.device, method.targets(images)
-        self.pixels = _move(images.images, device)
+        labels = method.targets(images)
+        self.pixels = images.images
         self.labels = None if labels is None else labels.to(self.pixels.device)
         order = torch.randperm(len(images), generator=seeded(0, "order", 0))
         self.order = order.to(self.pixels.device)
@@ -306,10 +315,7 @@ class _Stage:
             border("augmentation")
             with counter or contextlib.nullcontext():
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-                    if labels is None:
-                        result = method.step(views, self.name)
-                    else:
-                        result = method.supervised_step(views, labels)
+                    result = self.network(views, self.name, labels)
                 loss = torch.stack(list(result.terms.values())).sum() / self.accumulate
                 border("loss")
                 loss.backward()
