@@ -10,10 +10,18 @@ is still in the cache: ``out`` may be the images themselves. `torch.where` and c
 large tensors are avoided, because PyTorch does not vectorise them there.
 """
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 
 from mixem.errors import InputError
+
+# YIQ, the colours of NTSC television: I and Q of red, green and blue; and what I and Q add to the
+# grey value in red, green and blue.
+CHROMA = ((0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+COLOUR = ((0.956, 0.621), (-0.272, -0.647), (-1.106, 1.703))
 
 
 def luma(images: torch.Tensor) -> torch.Tensor:
@@ -88,6 +96,53 @@ def greyscale(
     if images.shape[1] == 1:
         return images
     return torch.lerp(images, luma(images), _spread(chosen), out=out)
+
+
+def linear_colour(
+    draws: Mapping[str, torch.Tensor], order: Sequence[str], *, channels: int
+) -> torch.Tensor:
+    """The matrices with which :func:`recolour` does all colour operations at once.
+
+    Without clamping in between, each is linear in a pixel and the mean of its image, and so are
+    all of them. The hue turns in the chroma plane of YIQ, as NVIDIA DALI's ``color_twist`` turns
+    it: grey values stay, where HSV keeps the greatest and the least channel.
+
+    Args:
+        draws: The parameters ``(N,)`` by name: "brightness", "contrast", "saturation", "hue" in
+            turns, "grey"; not all are needed.
+        order: Their names, the first operation first.
+        channels: C, 1 or 3; with 1, only brightness and contrast do something.
+
+    Returns:
+        ``(N, C, 2 C)``: what the pixel counts, then what the mean counts.
+    """
+    n, device = len(draws[order[0]]), draws[order[0]].device
+    pixel = torch.eye(channels, device=device).expand(n, -1, -1)
+    both = torch.cat([pixel, torch.zeros_like(pixel)], 2)
+    for name in order:
+        grey = luma(both) if channels == 3 else both
+        parameter = draws[name][:, None, None]
+        if name == "brightness":
+            both = both * parameter
+        elif name == "contrast":
+            level = sum(grey.chunk(2, 2)) * (1 - parameter)  # of the mean itself
+            both = both * parameter + F.pad(level, (channels, 0))
+        elif channels == 3 and name == "hue":
+            angle = 2 * math.pi * parameter
+            i, q = (_weighted(both, weights) for weights in CHROMA)
+            quarter = torch.cat([q * by_i - i * by_q for by_i, by_q in COLOUR], 1)
+            both = both + (both - grey) * (angle.cos() - 1) + quarter * angle.sin()
+        elif channels == 3:  # saturation and greyscale
+            both = torch.lerp(grey, both, parameter if name == "saturation" else 1 - parameter)
+    return both
+
+
+def recolour(images: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """Map the channels of each image by its matrix of :func:`linear_colour`, then clamp."""
+    pixel, mean = colours.chunk(2, 2)
+    planes = images.flatten(2)
+    added = torch.bmm(mean, planes.mean(2, keepdim=True))
+    return torch.bmm(pixel, planes).add_(added).clamp_(0, 1).view(images.shape)
 
 
 def resized_crop(
@@ -217,7 +272,11 @@ def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, *, kernel: int) -> 
 
 
 def normalise(
-    images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+    images: torch.Tensor,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    *,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Subtract each channel's mean and divide by its standard deviation.
 
@@ -225,6 +284,7 @@ def normalise(
         images: float ``(N, C, H, W)``.
         mean: One number for all channels, or one a channel; () leaves the images as they are.
         std: As many numbers > 0.
+        out: Where the result goes.
 
     Raises:
         InputError: If the numbers do not fit the channels.
@@ -236,12 +296,21 @@ def normalise(
             f"channel(s); give 1 or {channels} of each"
         )
     if not mean:
-        return images
-    if len(mean) == 1:
-        return images.sub(mean[0]).div_(std[0])
+        return images if out is None else out.copy_(images)
+    if out is None:
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    numbers = zip(mean, std, strict=True) if len(mean) > 1 else [(mean[0], std[0])] * channels
     # Plain numbers, because making a tensor of them would wait for a GPU.
-    planes = zip(images.unbind(1), mean, std, strict=True)
-    return torch.stack([plane.sub(m).div_(s) for plane, m, s in planes], 1)
+    for old, new, (m, s) in zip(images.unbind(1), out.unbind(1), numbers, strict=True):
+        torch.sub(old, m, out=new).div_(s)
+    return out
+
+
+def _weighted(images: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """Weighted sum of the channels ``(N, 1, ...)``."""
+    # Plain numbers, because making a tensor of them would wait for a GPU.
+    red, green, blue = (images[:, i : i + 1] * weight for i, weight in enumerate(weights))
+    return red + green + blue
 
 
 def _spread(parameter: torch.Tensor) -> torch.Tensor:
@@ -260,10 +329,10 @@ def _interpolation(
     centre = ((output + 0.5) * scale + (start[:, None] - 0.5)) / width
     pixel = torch.arange(old, device=start.device, dtype=torch.float32)
     first, last = start[:, None], (start + length)[:, None]
-    inside = (pixel - first + 1).clamp_(0, 1) * (last - pixel).clamp_(0, 1)
+    inside = ((pixel - first + 1).clamp_(0, 1) * (last - pixel).clamp_(0, 1))[:, None, :]
     # Minus the triangle; the sign drops out when each row is divided by its sum.
-    weights = ((pixel / width)[:, None, :] - centre[:, :, None]).abs_().sub_(1).clamp_max_(0)
-    weights.mul_(inside[:, None, :])
+    weights = ((pixel / width)[:, None, :] - centre[:, :, None]).abs_().clamp_max_(1)
+    weights = torch.addcmul(-inside, weights, inside, out=weights)  # (weights - 1) * inside
     return weights.mul_(weights.sum(2, keepdim=True).reciprocal_())
 
 

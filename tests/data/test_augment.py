@@ -1,6 +1,7 @@
 """The operations against torchvision's, image by image, and the draws against their laws."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -13,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torchvision.transforms import InterpolationMode
 
 from mixem.data import Augmentation, normalise, operations
-from mixem.data.augment import draw_order
+from mixem.data.augment import COLOUR, draw_order
 from mixem.errors import InputError
 
 SIMCLR = Augmentation(
@@ -97,6 +98,76 @@ def test_greyscale_agrees_with_torchvision_where_chosen():
     grey = tvf.rgb_to_grayscale(images, num_output_channels=3)
     torch.testing.assert_close(ours[0::2], grey[0::2], atol=1e-6, rtol=0)
     assert torch.equal(ours[1::2], images[1::2])
+
+
+def test_linear_colour_is_the_operations_in_order_where_none_clamps():
+    images = 0.45 + 0.1 * photographs(n=24)
+    order = ["saturation", "contrast", "grey", "brightness"]
+    draws = {name: torch.linspace(0.8, 1.3, 24).roll(i) for i, name in enumerate(order)}
+    draws["grey"] = (torch.arange(24) % 3 == 0).float()
+    for names in itertools.permutations(order):
+        expected = images
+        for name in names:
+            expected = COLOUR[name](expected, draws[name])
+        colours = operations.linear_colour(draws, names, channels=3)
+        found = operations.recolour(images, colours)
+        torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+
+
+def test_linear_colour_of_one_channel_is_brightness_and_contrast():
+    images = 0.45 + 0.1 * photographs(channels=1)
+    draws = {"contrast": torch.linspace(0.5, 1.5, 12), "brightness": torch.linspace(1.2, 0.8, 12)}
+    expected = operations.adjust_contrast(images, draws["contrast"])
+    expected = operations.adjust_brightness(expected, draws["brightness"])
+    draws |= dict.fromkeys(("saturation", "hue", "grey"), torch.ones(12))
+    colours = operations.linear_colour(draws, list(draws), channels=1)
+    torch.testing.assert_close(operations.recolour(images, colours), expected, atol=1e-6, rtol=0)
+
+
+def test_linear_colour_clamps_at_the_end_only():
+    images = torch.tensor([1.0, 0.2]).view(1, 1, 1, 2)
+    draws = {"brightness": torch.tensor([1.25]), "contrast": torch.tensor([0.5])}
+    colours = operations.linear_colour(draws, list(draws), channels=1)
+    # 1.25 and 0.25 in between; clamped there, the end would be 0.8125 and 0.4375.
+    expected = torch.tensor([1.0, 0.5])
+    torch.testing.assert_close(
+        operations.recolour(images, colours).flatten(), expected, atol=1e-6, rtol=0
+    )
+    brighter = {"brightness": torch.tensor([2.0])}
+    colours = operations.linear_colour(brighter, ["brightness"], channels=1)
+    assert operations.recolour(images, colours).max() == 1
+
+
+def turned(colour: tuple[float, float, float], turns: list[float]) -> torch.Tensor:
+    """A colour after linear turns of its hue, ``(turns, 3)``."""
+    images = torch.tensor(colour).view(1, 3, 1, 1).repeat(len(turns), 1, 1, 1)
+    colours = operations.linear_colour({"hue": torch.tensor(turns)}, ["hue"], channels=3)
+    return operations.recolour(images, colours).flatten(1)
+
+
+def test_the_linear_hue_turns_red_to_green_to_blue():
+    for colour, expected in (
+        ((0.6, 0.4, 0.4), [0, 1, 2]),
+        ((0.4, 0.6, 0.4), [1, 2, 0]),
+        ((0.4, 0.4, 0.6), [2, 0, 1]),
+    ):
+        assert turned(colour, [0, 1 / 3, 2 / 3]).argmax(1).tolist() == expected
+        # A whole turn comes back, half a turn is the opposite colour.
+        there = turned(colour, [0, 1, 0.5])
+        torch.testing.assert_close(there[0], torch.tensor(colour), atol=1e-6, rtol=0)
+        torch.testing.assert_close(there[1], there[0], atol=1e-5, rtol=0)
+        grey = operations.luma(there.view(3, 3, 1, 1)).flatten()
+        torch.testing.assert_close(there[0] - grey[0], grey[2] - there[2], atol=2e-4, rtol=0)
+
+
+def test_the_linear_hue_keeps_grey_values_and_adds_up():
+    grey = turned((0.5, 0.5, 0.5), [0.1, 0.25, -0.4])
+    torch.testing.assert_close(grey, torch.full((3, 3), 0.5), atol=1e-4, rtol=0)
+    many = turned((0.6, 0.5, 0.4), [0, 0.1, 0.25, -0.4])
+    level = operations.luma(many.view(4, 3, 1, 1)).flatten()
+    torch.testing.assert_close(level, level[0].expand(4), atol=2e-4, rtol=0)
+    twice = turned(tuple(turned((0.6, 0.5, 0.4), [0.1])[0].tolist()), [0.15])
+    torch.testing.assert_close(twice[0], many[2], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +256,9 @@ def test_neutral_parameters_change_nothing():
     assert torch.equal(operations.gaussian_blur(images, zero, kernel=5), images)
     assert torch.equal(operations.resized_crop(images, box, zero, size=20), images)
     torch.testing.assert_close(operations.adjust_hue(images, zero), images, atol=2e-6, rtol=0)
+    draws = dict.fromkeys(COLOUR, one) | {"hue": zero, "grey": zero}
+    colours = operations.linear_colour(draws, list(draws), channels=3)
+    torch.testing.assert_close(operations.recolour(images, colours), images, atol=1e-6, rtol=0)
 
 
 def test_operations_leave_their_input_alone():
@@ -442,6 +516,7 @@ def test_order_is_drawn_from_the_generator():
 RECIPES = {
     "simclr": SIMCLR,
     "blur": dataclasses.replace(SIMCLR, blur=0.5),
+    "linear": dataclasses.replace(SIMCLR, linear_colour=True),
     "affine": AFFINE,
     "squares": dataclasses.replace(AFFINE, crop_sides=(1,), affine=0.5),
     "flip": Augmentation(size=24, flip=0.5),
@@ -485,9 +560,14 @@ def test_images_of_a_batch_get_different_draws():
     assert (distances + torch.eye(8) * 100).min() > 0.1
 
 
-def test_pieces_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("linear_colour", [False, True])
+def test_pieces_of_a_batch_give_what_the_whole_gives(
+    linear_colour: bool, monkeypatch: pytest.MonkeyPatch
+):
     images = pixels(50)
-    recipe = dataclasses.replace(SIMCLR, blur=0.5, degrees=10, cutout=0.5)
+    recipe = dataclasses.replace(
+        SIMCLR, blur=0.5, degrees=10, cutout=0.5, linear_colour=linear_colour
+    )
     whole = recipe(images, seeded())
     monkeypatch.setattr("mixem.data.augment.CACHE_BYTES", 3 * 40 * 40 * 4 * 7)
     torch.testing.assert_close(recipe(images, seeded()), whole, atol=1e-6, rtol=0)
@@ -504,6 +584,28 @@ def test_a_view_is_the_operations_in_order():
     views = operations.gaussian_blur(views, draws["sigma"], kernel=3)
     views = normalise(views, recipe.mean, recipe.std)
     torch.testing.assert_close(recipe(images, seeded()), views, atol=1e-5, rtol=0)
+
+
+def test_linear_colours_are_drawn_as_the_others():
+    images = pixels()
+    recipe = dataclasses.replace(
+        SIMCLR, linear_colour=True, blur=1.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
+    )
+    draws = recipe.draw(12, 40, 40, generator := seeded())
+    views = operations.resized_crop(images / 255, draws["box"], draws["mirror"], size=32)
+    order = [*draw_order(generator), "grey"]
+    views = operations.recolour(views, operations.linear_colour(draws, order, channels=3))
+    views = operations.gaussian_blur(views, draws["sigma"], kernel=3)
+    views = normalise(views, recipe.mean, recipe.std)
+    found = recipe(images, seeded())
+    torch.testing.assert_close(found, views, atol=1e-5, rtol=0)
+    exact = dataclasses.replace(recipe, linear_colour=False)(images, seeded())
+    assert 0.05 < (found - exact).abs().mean() < 0.5  # in units of 1 / std
+
+
+def test_linear_colour_without_colours_changes_nothing():
+    images = pixels(height=32, width=32)
+    assert torch.equal(Augmentation(size=32, linear_colour=True)(images, seeded()), images / 255)
 
 
 def test_default_recipe_only_scales_to_one():
@@ -566,12 +668,14 @@ def test_autocast_does_not_reach_the_views():
     assert torch.equal(views, SIMCLR(pixels(), seeded()))
 
 
-def test_no_view_waits_for_a_value(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("linear_colour", [False, True])
+def test_no_view_waits_for_a_value(linear_colour: bool, monkeypatch: pytest.MonkeyPatch):
     """Tensors without values: reading one, which would wait for a GPU, is an error."""
     monkeypatch.setattr("mixem.data.augment.draw_order", lambda generator: ["hue", "contrast"])
     recipe = dataclasses.replace(
-        SIMCLR, blur=0.5, degrees=10, cutout=0.5, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2)
-    )
+        SIMCLR, blur=0.5, degrees=10, cutout=0.5, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2),
+        linear_colour=linear_colour,
+    )  # fmt: skip
     with FakeTensorMode():
         images = torch.empty(4, 3, 40, 36, dtype=torch.uint8)
         assert recipe(images, seeded()).shape == (4, 3, 32, 32)
@@ -610,6 +714,7 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("flip", -0.1),
         ("flip", math.nan),
         ("grey", "0.2"),
+        ("linear_colour", 1),
         ("hue", 0.6),
         ("brightness", -1.0),
         ("brightness", math.inf),
