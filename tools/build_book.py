@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("_config.yml", "_toc.yml", "index.md", "bibliography.md", "references.bib")
+PAGES = ("index.md", "appendix-many-gpus.md", "bibliography.md")
+SOURCES = ("_config.yml", "_toc.yml", *PAGES, "references.bib")
 FOLDERS = ("_static", "third_party", "chapters")
 
 

@@ -37,7 +37,7 @@ FLAGS = [
 ]
 WIDTHS = {"desktop": 1280, "phone": 375}
 CHAPTERS = [f"chapters/{path.stem}" for path in sorted(build_book.ROOT.glob("chapters/*.ipynb"))]
-PAGES = ["index", *CHAPTERS, "bibliography", "genindex", "search"]
+PAGES = ["index", *CHAPTERS, "appendix-many-gpus", "bibliography", "genindex", "search"]
 
 LOOK = """async () => {
     const beyond = (e) => e.getBoundingClientRect().right > innerWidth + 1;
