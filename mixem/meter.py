@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from mixem.distributed import total
 from mixem.methods import Step
 
 
@@ -15,10 +16,12 @@ class Meter:
     Attributes:
         state: Tensors by name, saved with a checkpoint: for each term its sum over the steps,
             how many steps had it, and in how many it was not finite.
+        sums: The same of all processes, on the CPU, when it was last read.
     """
 
     def __init__(self) -> None:
         self.state: dict[str, torch.Tensor] = {}
+        self.sums: dict[str, torch.Tensor] = {}
         self.bounds: dict[str, float] = {}
 
     def add(self, step: Step) -> None:
@@ -45,7 +48,8 @@ class Meter:
 
         Of a method with sub-heads the last ones are lists, with an entry a sub-head.
         """
-        sums = {name: value.cpu() for name, value in self.state.items()}
+        self.sums = {name: total(value).cpu() for name, value in self.state.items()}
+        sums = self.sums
         terms = {
             name.removeprefix("term "): (value[0] / value[1]).item()
             for name, value in sums.items()
@@ -66,8 +70,8 @@ class Meter:
         return row
 
     def broken(self) -> str | None:
-        """The term that was the first to be no longer finite, or None."""
-        times = {n: v[2].item() for n, v in self.state.items() if n.startswith("term ")}
+        """The term that was the first to be no longer finite, when last read, or None."""
+        times = {n: v[2].item() for n, v in self.sums.items() if n.startswith("term ")}
         worst = max(times, key=times.__getitem__)
         return worst.removeprefix("term ") if times[worst] else None
 

@@ -19,6 +19,8 @@ import torch
 
 from mixem.checkpoint import load_weights, read_json, save_weights, write_json
 from mixem.data import Augmentation, ImageSet, load_images
+from mixem.devices import resolve_device
+from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
 from mixem.evaluate import BATCH_NORM, evaluate
 from mixem.evaluation import KMeansProtocol
@@ -37,6 +39,7 @@ SOURCES = (
     "evaluate.py",
     "meter.py",
     "train.py",
+    "distributed.py",
 )
 METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
@@ -109,8 +112,8 @@ def run(
             if ``out`` is given).
         root: Folder of the data sets; see :func:`mixem.data.load_images`.
         download: Fetch the data set if it is not there.
-        **options: ``device``, ``precision``, ``max_minutes`` (the start's training included),
-            ``checkpoint_seconds`` and ``progress`` of :func:`mixem.train.train`.
+        **options: ``device``, ``precision``, ``compile``, ``max_minutes`` (the start's training
+            included), ``checkpoint_seconds`` and ``progress`` of :func:`mixem.train.train`.
 
     Returns:
         The finished run, or None if ``max_minutes`` ended it early; call again to go on.
@@ -122,6 +125,8 @@ def run(
     if isinstance(experiment, str):
         experiment = get(experiment)
     require_seed(seed)
+    if processes() > 1:
+        connect(resolve_device(own_device(options.get("device", "auto"))))
 
     def load(split: str) -> ImageSet:
         views = experiment.views
@@ -136,7 +141,11 @@ def run(
         experiment.test_split,
         experiment.protocol.fit_split,
     )
+    if not leads():
+        wait()  # what the first process downloads or prepares, the others find
     loaded = {split: load(split) for split in dict.fromkeys(splits)}
+    if leads():
+        wait()
     images, over, test, fit = (loaded[split] for split in splits)
     fewest = min(map(len, loaded.values()))
     if experiment.clusters > fewest:
@@ -161,7 +170,9 @@ def run(
     identity = {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint}
     if start:
         identity["start"] = str(Path(start).resolve())
-    _claim(folder, identity)
+    wait()  # until all have looked whether it is finished
+    if leads():
+        _claim(folder, identity)
     if finished:
         return load_run(folder)
 
@@ -183,6 +194,24 @@ def run(
     training = train(method, sets, experiment.training, seed=seed, out=folder, **options)
     if not training.complete:
         return None
+    if leads():
+        _conclude(method, experiment, seed, folder, images, test, fit, training, origin)
+    wait()
+    return load_run(folder)
+
+
+def _conclude(
+    method: Method,
+    experiment: Experiment,
+    seed: int,
+    folder: Path,
+    images: ImageSet,
+    test: ImageSet,
+    fit: ImageSet,
+    training: Training,
+    origin: Run | None,
+) -> None:
+    """Score the trained method and write down what came out."""
     method.finish(images.images, seeded(seed, "finish", 0, training.device))
 
     scores = evaluate(
@@ -197,7 +226,6 @@ def run(
     record = _record(experiment, seed, images, test, training, origin, scores)
     write_json(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-    return load_run(folder)
 
 
 def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
@@ -327,8 +355,10 @@ def from_dict(values: dict[str, Any]) -> Experiment:
         raise InputError(f"settings of another version of mixem ({error}); train again") from error
 
 
-def hardware(device: str) -> str:
+def hardware(device: str, processes: int = 1) -> str:
     """What a run computed on, in words."""
+    if processes > 1:
+        return f"{processes} processes: {hardware(device)}"
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()
@@ -394,7 +424,7 @@ def _record(
         "minutes": round(training.seconds / 60, 3),
         "images_per_second": round(training.images_per_second, 1),
         "precision": training.precision,
-        "hardware": hardware(training.device),
+        "hardware": hardware(training.device, training.processes),
         "start": origin
         and {key: origin.record[key] for key in ("experiment", "seed", "metrics", "minutes")},
         "settings": json.loads(json.dumps(values)),

@@ -2,23 +2,28 @@
 
 A step draws views on the images' device, asks the method for its loss terms and updates the
 weights. Every random number comes from (seed, stream, index), so that a run stopped at any step
-goes on exactly as if it had not been.
+goes on exactly as if it had not been. With several processes (``torchrun``) each takes its share of
+every batch; order, views and losses are those of one process.
 """
 
 import bisect
+import copy
 import dataclasses
 import itertools
 import json
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mixem.checkpoint import (
@@ -30,9 +35,19 @@ from mixem.checkpoint import (
 )
 from mixem.data import ImageSet
 from mixem.devices import resolve_device, resolve_precision
+from mixem.distributed import (
+    decided,
+    leads,
+    own_device,
+    processes,
+    rank,
+    size,
+    synchronise_batch_norm,
+    together,
+)
 from mixem.errors import InputError
 from mixem.meter import Meter
-from mixem.methods import Method
+from mixem.methods import Method, Step
 
 READ_EVERY = 50  # steps between two looks at the device's numbers; each look waits for the device
 
@@ -44,7 +59,9 @@ class TrainConfig:
     Attributes:
         epochs: Passes over the images.
         batch_size: Images a step. An incomplete last batch is left out; a set smaller than one
-            batch is a batch.
+            batch is a batch. Of several processes each takes its part of it.
+        accumulate: Batches whose gradients are added up before the weights change. The losses
+            see one batch at a time.
         learning_rate: Of Adam; a method may train a part of itself at a share of it.
         weight_decay: Of Adam, on all parameters.
         constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
@@ -69,10 +86,12 @@ class TrainConfig:
     warmup_steps: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     snapshots: tuple[int, ...] = ()
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0)
+            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
+            ("accumulate", 1),
         ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
@@ -122,6 +141,7 @@ class Training:
         images_per_second: Over all sittings.
         device: What it ran on.
         precision: "float32" or "bfloat16".
+        processes: How many shared the work at the end.
     """
 
     complete: bool
@@ -130,6 +150,7 @@ class Training:
     images_per_second: float
     device: str
     precision: str
+    processes: int = 1
 
 
 def require_seed(seed: int) -> None:
@@ -155,6 +176,7 @@ def train(
     out: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    compile: bool = False,
     max_minutes: float | None = None,
     checkpoint_seconds: float = 30,
     progress: bool = True,
@@ -173,6 +195,7 @@ def train(
             is bit for bit that of a run never stopped. Nothing is written if None.
         device: "auto", "cpu", "cuda" or another name PyTorch knows.
         precision: "float32", "bfloat16" (autocast) or "auto", see :func:`resolve_precision`.
+        compile: Let ``torch.compile`` make the backbone faster, where it can.
         max_minutes: Stop cleanly after this time; call again to go on.
         checkpoint_seconds: Least time between two checkpoints; 0 is one after every epoch and
             every 50 steps.
@@ -190,7 +213,7 @@ def train(
         if len(part) < 2:
             raise InputError(f"{part.name} has {len(part)} image; training needs at least two")
     require_seed(seed)
-    place = resolve_device(device)
+    place = resolve_device(own_device(device))
     precision = resolve_precision(precision, place)
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     pixels = {part.fingerprint: part.images for part in plan}
@@ -201,20 +224,28 @@ def train(
         for part in plan
     ]  # fmt: skip
     sizes = [min(config.batch_size, len(part)) for part in plan]
+    for part, batch_size in zip(plan, sizes, strict=True):
+        if batch_size * config.accumulate > len(part):
+            raise InputError(
+                f"accumulate asks for {config.accumulate} batches of {batch_size} a step, "
+                f"{part.name} has {len(part)} images; give fewer"
+            )
+        if batch_size % processes():
+            raise InputError(
+                f"a batch of {batch_size} images for {processes()} processes; "
+                "give a batch_size that is a multiple of their number"
+            )
     # Where in an epoch each pass begins, in steps; the last number is the length of an epoch.
     begins = list(
-        itertools.accumulate((len(p) // n for p, n in zip(plan, sizes, strict=True)), initial=0)
+        itertools.accumulate(
+            (len(p) // (n * config.accumulate) for p, n in zip(plan, sizes, strict=True)),
+            initial=0,
+        )
     )
     steps = begins[-1]
     total = config.epochs * steps
     rates = method.rates()
-    optimiser = torch.optim.Adam(
-        [{"params": list(module.parameters())} for module, _ in rates],
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=place.type in ("cpu", "cuda"),
-    )
+    optimiser = make_optimiser(method, config, place)
 
     identity = {
         "method": type(method).__name__,
@@ -231,7 +262,12 @@ def train(
             _require_same(checkpoint, state["identity"], identity)
             method.load_state_dict(state["method"])
             optimiser.load_state_dict(state["optimiser"])
-            meter.state = {name: value.to(place) for name, value in state["meter"].items()}
+            if leads():  # the sums of all processes
+                meter.state = {name: value.to(place) for name, value in state["meter"].items()}
+            else:
+                meter.state = {
+                    n: torch.zeros_like(v, device=place) for n, v in state["meter"].items()
+                }
             first, earlier, history = state["step"], state["seconds"], json.loads(state["history"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise InputError(
@@ -246,21 +282,23 @@ def train(
             )
 
     began = saved = time.monotonic()
+    out = out if leads() else None
     if out:
         _write_log(out, history)
         for leftover in out.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
             leftover.unlink(missing_ok=True)
         if not first:
             _keep(method, out, 0, config)
-    bar = tqdm(total=total, initial=first, unit=" steps", disable=not progress)
+    bar = tqdm(total=total, initial=first, unit=" steps", disable=not (progress and leads()))
     step, order, stop = first, None, False
-    with bar:
+    with together(place), _compiled(method, plan[0], place, compile), bar:
+        network = parallel(method, place)
         while step < total and not stop:
             epoch, position = divmod(step, steps)
             rate = config.rate(epoch, position / steps)
             rate *= min(1.0, (step + 1) / max(1, config.warmup_steps))
             turn = bisect.bisect_right(begins, position) - 1
-            position, size = position - begins[turn], sizes[turn]
+            position, batch = position - begins[turn], sizes[turn]
             source = pixels[plan[turn].fingerprint]
             if order is None or position == 0:
                 generator = seeded(seed, "order", epoch * len(plan) + turn)
@@ -268,20 +306,21 @@ def train(
             for group, (_, share) in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = share * rate
 
-            chosen = order[position * size : (position + 1) * size]
-            batch = source[chosen].to(place)
             method.before_step(step)
-            views = method.draw_views(batch, seeded(seed, "views", step, place))
-            with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                if (labels := targets[turn]) is None:
-                    result = method.step(views, method.passes[turn])
-                else:
-                    result = method.supervised_step(views, labels[chosen].to(place))
-            loss = torch.stack(list(result.terms.values())).sum()
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            for micro in range(config.accumulate):
+                begin = (position * config.accumulate + micro) * batch
+                chosen = order[begin : begin + batch][rank() :: size()]
+                drawn = seeded(seed, "views", step * config.accumulate + micro, place)
+                views = method.draw_views(source[chosen].to(place), drawn)
+                labels = targets[turn]
+                known = None if labels is None else labels[chosen].to(place)
+                with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    result = network(views, method.passes[turn], known)
+                loss = torch.stack(list(result.terms.values())).sum() / config.accumulate
+                loss.backward()
+                meter.add(result)
             optimiser.step()
-            meter.add(result)
             step += 1
 
             if step % steps and step % READ_EVERY:
@@ -309,19 +348,20 @@ def train(
                 if out:
                     _append_log(out, history[-1])
                     _keep(method, out, epoch + 1, config)
-            stop = max_minutes is not None and now - began >= 60 * max_minutes
-            if checkpoint and (stop or step == total or now - saved >= checkpoint_seconds):
+            late = max_minutes is not None and now - began >= 60 * max_minutes
+            stop = decided(late, place)
+            if out and (stop or step == total or now - saved >= checkpoint_seconds):
                 state = {
                     "identity": identity,
                     "method": method.state_dict(),
                     "optimiser": optimiser.state_dict(),
-                    "meter": meter.state,
+                    "meter": meter.sums,
                     "step": step,
                     "seconds": earlier + now - began,
                     "history": json.dumps(history),
                     "threads": torch.get_num_threads(),
                 }
-                save_checkpoint(checkpoint, state)
+                save_checkpoint(out / "checkpoint.pt", state)
                 saved = now
     method.eval()
     seconds = earlier + time.monotonic() - began
@@ -329,10 +369,69 @@ def train(
         complete=step == total,
         history=history,
         seconds=seconds,
-        images_per_second=step * sizes[0] / max(seconds, 1e-9),
+        images_per_second=step * config.accumulate * sizes[0] / max(seconds, 1e-9),
         device=str(place),
         precision=precision,
+        processes=processes(),
     )
+
+
+def make_optimiser(method: Method, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
+    """Adam for the modules that a method trains, a group each."""
+    return torch.optim.Adam(
+        [{"params": list(module.parameters())} for module, _ in method.rates()],
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+class _Step(nn.Module):
+    """A method's step as a forward pass, which is what DistributedDataParallel looks at."""
+
+    def __init__(self, method: Method):
+        super().__init__()
+        self.method = method
+
+    def forward(self, views: Any, name: str, labels: torch.Tensor | None) -> Step:
+        if labels is None:
+            return self.method.step(views, name)
+        return self.method.supervised_step(views, labels)
+
+
+def parallel(method: Method, device: torch.device) -> nn.Module:
+    """The method's step, whose gradients are the mean over all processes."""
+    if size() == 1:
+        return _Step(method)
+    synchronise_batch_norm(method, device)
+    return DistributedDataParallel(_Step(method), find_unused_parameters=method.rests_parts)
+
+
+@contextmanager
+def _compiled(
+    method: Method, images: ImageSet, device: torch.device, wanted: bool
+) -> Iterator[None]:
+    """Inside, the backbone's forward pass is compiled if wanted; with a warning if it cannot be."""
+    backbone = method.backbone
+    if not wanted:
+        yield
+        return
+    before = copy.deepcopy(backbone.state_dict())  # a trial moves the running statistics
+    backbone.forward = torch.compile(backbone.forward, dynamic=False)
+    try:
+        size = method.views.size
+        backbone(torch.zeros(2, images.channels, size, size, device=device)).sum().backward()
+    except Exception as error:  # whatever the compiler, or the lack of one, leads to
+        del backbone.forward
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=4)
+    backbone.load_state_dict(before)
+    backbone.zero_grad(set_to_none=True)
+    try:
+        yield
+    finally:
+        backbone.__dict__.pop("forward", None)
 
 
 def _move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:

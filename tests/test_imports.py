@@ -44,8 +44,15 @@ ALLOWED = {
     },
     "records": {"checkpoint", "papers"},
     "profile": {
-        "data", "devices", "experiments", "meter", "methods", "records", "runs", "train",
-    },  # fmt: skip
+        "data",
+        "devices",
+        "experiments",
+        "meter",
+        "methods",
+        "records",
+        "runs",
+        "train",
+    },
 }
 TOP = ("cli", "plots", "__main__", "__init__")  # may import what they like, and nobody them
 

@@ -401,6 +401,7 @@ def test_the_first_term_to_break_is_named_whatever_breaks_after_it():
     meter = Meter()
     for contrast, pull in ((1.0, math.nan), (math.inf, math.nan), (math.nan, math.nan)):
         meter.add(Step({"contrast": torch.tensor(contrast), "pull": torch.tensor(pull)}, None, {}))
+    meter.read()
     assert meter.broken() == "pull"
 
 
@@ -565,3 +566,65 @@ def test_a_gpu_learns_the_same(tmp_path):
     assert training.device == "cuda:0"
     # Other random numbers on the device: alike, not equal.
     assert training.history[-1]["loss"] == pytest.approx(expected.history[-1]["loss"], abs=0.5)
+
+
+class Means(SimCLR):
+    """A loss that is a mean over images, so that batches may be cut in pieces."""
+
+    def step(self, views, name="images"):
+        z = self.head(self.backbone.eval()(views.flatten(0, 1)))
+        return Step({"square": z.square().mean()}, None, {})
+
+
+def test_accumulated_batches_are_one_large_batch():
+    plain, cut = make(Means), make(Means)
+    for method in (plain, cut):
+        method.views = Augmentation(size=8)  # nothing random
+    whole = dataclasses.replace(SHORT, batch_size=48)
+    parts = dataclasses.replace(SHORT, batch_size=16, accumulate=3)
+    one, three = fit(plain, digits(50), whole), fit(cut, digits(50), parts)
+    assert [row["step"] for row in three.history] == [1, 2, 3]
+    losses = [[row["loss"] for row in result.history] for result in (one, three)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[0][0] != pytest.approx(losses[0][2], rel=1e-3)
+    for a, b in zip(plain.parameters(), cut.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_more_batches_than_there_are_images_are_an_error():
+    config = dataclasses.replace(SHORT, accumulate=4)
+    with pytest.raises(InputError, match="4 batches of 16 a step, digits has 48 images"):
+        fit(make(), digits(48), config)
+    with pytest.raises(InputError, match="accumulate is 0; give at least 1"):
+        TrainConfig(accumulate=0)
+
+
+def test_compiled_is_as_not_compiled(monkeypatch):
+    calls, compile = [], torch.compile
+
+    def eager(function, **options):
+        calls.append(options)
+        return compile(function, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", eager)
+    plain, compiled = make(), make()
+    fit(plain, digits())
+    fit(compiled, digits(), compile=True)
+    assert calls == [{"dynamic": False}]
+    assert same_weights(plain, compiled)
+    assert "forward" not in vars(compiled.backbone)
+
+
+def test_without_a_compiler_the_training_goes_on(monkeypatch):
+    def broken(function, **options):
+        def fail(*arguments):
+            raise RuntimeError("no C++ compiler\nanywhere")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    plain, compiled = make(), make()
+    fit(plain, digits())
+    with pytest.warns(UserWarning, match=r"going on without it: no C\+\+ compiler anywhere"):
+        fit(compiled, digits(), compile=True)
+    assert same_weights(plain, compiled)

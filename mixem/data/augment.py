@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from mixem.data import operations
+from mixem.distributed import rank, size
 from mixem.errors import InputError
 
 COLOUR: dict[str, Callable[..., torch.Tensor]] = {
@@ -166,7 +167,9 @@ class Augmentation:
         self.check_images(images)
         n, c, h, w = images.shape
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            draws = self.draw(n, h, w, generator)
+            # With several processes, the j-th image here is number j * size() + rank() of all.
+            draws = self.draw(n * size(), h, w, generator)
+            draws = {name: draw[rank() :: size()] for name, draw in draws.items()}
             if "box" in draws:
                 draws["rows"], draws["columns"] = operations.crop_matrices(
                     draws.pop("box"), draws.pop("mirror"), height=h, width=w, size=self.size

@@ -1,7 +1,8 @@
 """Losses: one equation, one pure function, one file. Tensors in, scalar out.
 
 Every loss is computed in float32 or better whatever the autocast setting, and stays finite for
-finite inputs.
+finite inputs. While several processes train together (:mod:`mixem.distributed`), each gives its own
+images, and batch means, joint distributions, negatives and codes are those of all.
 """
 
 from mixem.losses.associative_embedding import associative_embedding

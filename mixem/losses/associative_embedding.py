@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from mixem.distributed import total
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision, require_matrix
 
@@ -41,11 +42,11 @@ def associative_embedding(z: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tenso
         components = p.shape[1]
         dominant = p.detach().argmax(1)
         member = F.one_hot(dominant, components).to(z.dtype)  # (B, M)
-        size = member.sum(0) + 1  # the images and the zero vector
-        mu = (member.T @ z) / size[:, None]  # (M, d)
+        size = total(member.sum(0)) + 1  # the images and the zero vector
+        mu = total(member.T @ z) / size[:, None]  # (M, d)
 
         spread = torch.linalg.vector_norm(z - member @ mu, dim=1)  # (B,)
-        pull = ((member.T @ spread + torch.linalg.vector_norm(mu, dim=1)) / size).mean()
+        pull = ((total(member.T @ spread) + torch.linalg.vector_norm(mu, dim=1)) / size).mean()
 
         gap = torch.linalg.vector_norm(mu[:, None] - mu[None], dim=2)  # (M, M)
         push = -gap.sum() / max(components * (components - 1), 1)

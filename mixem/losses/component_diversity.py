@@ -2,6 +2,7 @@
 
 import torch
 
+from mixem.distributed import average
 from mixem.losses.precision import full_precision, require_matrix
 
 
@@ -25,7 +26,7 @@ def component_diversity(p: torch.Tensor) -> torch.Tensor:
     """
     require_matrix("p", p)
     with torch.autocast(p.device.type, enabled=False):
-        mean = full_precision(p).mean(0)
+        mean = average(full_precision(p).mean(0))
         # ln is taken of at least the smallest normal number: the value of p ln p is unchanged to
         # rounding, and the gradient at 0 stays finite instead of -inf.
         return (mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()

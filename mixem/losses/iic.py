@@ -4,6 +4,7 @@ import sys
 
 import torch
 
+from mixem.distributed import total
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision
 
@@ -75,6 +76,6 @@ def joint_distribution(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
             "floating-point shapes, (images, clusters) or (sub-heads, images, clusters)"
         )
     with torch.autocast(p.device.type, enabled=False):
-        joint = full_precision(p).mT @ full_precision(q)
+        joint = total(full_precision(p).mT @ full_precision(q))
         joint = (joint + joint.mT) / 2
         return joint / joint.sum((-2, -1), keepdim=True)

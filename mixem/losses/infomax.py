@@ -2,6 +2,7 @@
 
 import torch
 
+from mixem.distributed import average
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision
 
@@ -63,11 +64,11 @@ def infomax(
         y, u = (x.unsqueeze(0) if x.ndim == 2 else x for x in (y, u))
         views, images, clusters = y.shape
         flat = (x.transpose(0, 1).flatten(1) for x in (y, u))  # (B, V k) and (B, V K)
-        joint = next(flat).T @ next(flat) / images
+        joint = average(next(flat).T @ next(flat) / images)
         joint = joint.unflatten(0, (views, clusters))  # (V, k, V K)
         pairs = entropy(joint).sum() / views**2  # mean of H(Y, U)
-        information = pairs - entropy(u.mean(1)).sum() / views
-        return information - entropy_weight * entropy(y.mean(1)).sum() / views
+        information = pairs - entropy(average(u.mean(1))).sum() / views
+        return information - entropy_weight * entropy(average(y.mean(1))).sum() / views
 
 
 def logit_penalty(logits: torch.Tensor, *, bound: float = 5.0) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from mixem.distributed import gather, rank
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision, require_matrix
 
@@ -41,7 +42,8 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, *, temperature: float = 0.5) -> 
     with torch.autocast(z1.device.type, enabled=False):
         z = full_precision(torch.cat([z1, z2]))
         z = F.normalize(z, dim=1, eps=1e-8) * temperature**-0.5  # (2B, d)
-        similarity = z @ z.T  # (2B, 2B)
-        similarity.fill_diagonal_(-torch.inf)  # no view is its own negative
-        partner = torch.arange(2 * count, device=z.device).roll(count)
+        first = rank() * 2 * count  # place of this process's views among those of all
+        similarity = z @ gather(z).T  # (2B, 2B)
+        similarity.diagonal(first).fill_(-torch.inf)  # no view is its own negative
+        partner = torch.arange(first, first + 2 * count, device=z.device).roll(count)
         return F.cross_entropy(similarity, partner)

@@ -2,6 +2,7 @@
 
 import torch
 
+from mixem.distributed import largest, total
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision, require_matrix
 
@@ -49,15 +50,17 @@ def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3
         scores = full_precision(scores)
         images, prototypes = scores.shape
         lowest = torch.finfo(scores.dtype).min  # instead of -inf, for -inf + inf is NaN
-        matrix = scores - scores.amax(0).clamp_min(lowest) if iterations else scores.clone()
-        largest = matrix.amax(1).clamp_min(lowest)
+        matrix = (
+            scores - largest(scores.amax(0)).clamp_min(lowest) if iterations else scores.clone()
+        )
+        offset = matrix.amax(1).clamp_min(lowest)
         # Products with reciprocals: dividing a matrix takes three times as long.
-        matrix.sub_(largest[:, None]).mul_(1 / epsilon).exp_()
-        row = largest.mul(1 / epsilon).exp()  # (B,), undoes the subtraction
+        matrix.sub_(offset[:, None]).mul_(1 / epsilon).exp_()
+        row = offset.mul(1 / epsilon).exp()  # (B,), undoes the subtraction
         column = scores.new_ones(prototypes)
         tiny = scores.new_tensor(TINY)
         for _ in range(iterations):  # 1 a prototype and K/B an image: a common factor cancels
-            column = torch.addmv(tiny, matrix.T, row).reciprocal()
+            column = total(torch.addmv(tiny, matrix.T, row)).reciprocal()
             row = torch.addmv(tiny, matrix, column, alpha=images / prototypes).reciprocal()
         codes = matrix.mul_(column)
         mass = codes.sum(1, keepdim=True)

@@ -42,10 +42,12 @@ class Method(nn.Module):
     Attributes:
         passes: What an epoch consists of: the names of its passes over the images, in order.
         clusters_itself: The main number scores :meth:`assign`, and not k-means on features.
+        rests_parts: Not every step uses all of the network.
     """
 
     passes: tuple[str, ...] = ("images",)
     clusters_itself = False
+    rests_parts = False
 
     centres: torch.Tensor
     variance: torch.Tensor

@@ -40,6 +40,7 @@ class IIC(Method):
     sub_head_losses: torch.Tensor
     chosen: torch.Tensor
     clusters_itself = True
+    rests_parts = True
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mixem.data import Augmentation, ImageSet
+from mixem.distributed import gather
 from mixem.errors import InputError
 from mixem.losses import infomax, logit_penalty, swapped_prediction
 from mixem.methods.base import Method, Step
@@ -50,6 +51,7 @@ class IMCSwAV(Method):
     """
 
     clusters_itself = True
+    rests_parts = True
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class IMCSwAV(Method):
         self.frozen = frozen_steps > 0
         self.one_pass = one_pass
         self.bank = bank
-        self.banked: list[tuple[torch.Tensor, torch.Tensor]] = []  # features, scores
+        self.banked: list[tuple[torch.Tensor, ...]] = []  # features, scores
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
         """uint8 ``(B, C, h, w)`` to the large views ``(L, B, C, H, W)`` and the small ones."""
@@ -147,8 +149,11 @@ class IMCSwAV(Method):
         """The same with a bank: the classifier learns whenever enough images are in it."""
         features = self.by_view(self.backbone, views)
         scores = self.compare(features)
-        self.banked.append((features.detach()[:, labels], scores.detach()[:, labels]))
-        if sum(x.shape[1] for x, _ in self.banked) < len(labels):
+        # Of several processes each keeps the images of all, and learns from them.
+        chosen = gather(labels.to(torch.uint8)).bool()
+        images = [gather(x.detach().transpose(0, 1)) for x in (features, scores)]
+        self.banked.append(tuple(x[chosen].transpose(0, 1) for x in images))
+        if sum(x.shape[1] for x, _ in self.banked) < len(chosen):
             return self._step(scores)
         known = [torch.cat(parts, 1) for parts in zip(*self.banked, strict=True)]
         self.banked.clear()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mixem.data import Augmentation
+from mixem.distributed import size
 from mixem.errors import InputError
 from mixem.losses import (
     associative_embedding,
@@ -97,7 +98,8 @@ class MixEM(Method):
                 terms["pull"] = self.pull_weight * torch.stack(pull).sum()
             if self.push_weight:
                 terms["push"] = self.push_weight * torch.stack(push).sum()
-        return Step(terms, p.detach(), {"contrast": math.log(2 * len(z1) - 1), "diversity": 0.0})
+        bound = math.log(2 * size() * len(z1) - 1)
+        return Step(terms, p.detach(), {"contrast": bound, "diversity": 0.0})
 
     def start_from(self, other: Method) -> None:
         """Take the backbone of another method, as ``--init_from`` does with a SimCLR run.

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mixem.data import Augmentation
+from mixem.distributed import size
 from mixem.losses import nt_xent
 from mixem.methods.base import Method, Step
 from mixem.models import ProjectionHead
@@ -42,7 +43,7 @@ class SimCLR(Method):
         """NT-Xent of the two views ``(2, B, C, H, W)``, forwarded as one batch."""
         z1, z2 = self.head(self.backbone(views.flatten(0, 1))).chunk(2)
         contrast = nt_xent(z1, z2, temperature=self.temperature)
-        return Step({"contrast": contrast}, None, {"contrast": math.log(2 * len(z1) - 1)})
+        return Step({"contrast": contrast}, None, {"contrast": math.log(2 * size() * len(z1) - 1)})
 
     def embeddings(self, images: torch.Tensor) -> torch.Tensor:
         """Output of the projection head, ``(N, d)``."""

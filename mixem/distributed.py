@@ -1,0 +1,185 @@
+"""Several processes that train one network, each on its share of every batch.
+
+``torchrun`` starts the processes. Inside :func:`together`, which :func:`mixem.train.train` enters,
+losses, views and batch norm refer to the batch of all of them; everywhere else a process is alone.
+
+What each process computes is its own loss, and the network learns from the mean of these losses.
+So a mean over images needs nothing, if all have equally many, and whatever is not a mean over
+images goes through :func:`total`, which is differentiable.
+"""
+
+import atexit
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mixem.errors import InputError
+
+PATIENCE = timedelta(hours=12)  # that the others wait while one process evaluates
+
+_together = False
+
+
+def processes() -> int:
+    """How many processes torchrun started, 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+
+
+def leads() -> bool:
+    """Whether this is the process that writes files and speaks to the user."""
+    return processes() == 1 or os.environ["RANK"] == "0"
+
+
+def own_device(device: str) -> str:
+    """The device of this process: "auto" and "cuda" become a GPU of its own.
+
+    Raises:
+        InputError: If there are more processes on this machine than GPUs.
+    """
+    wants_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if processes() == 1 or not wants_gpu:
+        return device
+    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= gpus:
+        raise InputError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes on a machine with {gpus} GPUs; "
+            f"give torchrun --nproc-per-node {gpus}, or --device cpu"
+        )
+    return f"cuda:{local}"
+
+
+def connect(device: torch.device) -> None:
+    """Connect the processes that torchrun started, once and for all; nothing without it."""
+    if processes() == 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)  # not earlier: they could not connect again
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[None]:
+    """Inside, the processes that torchrun started share each batch; nothing without it."""
+    global _together
+    connect(device)
+    before, _together = _together, processes() > 1
+    try:
+        yield
+    finally:
+        _together = before
+
+
+def size() -> int:
+    """How many processes share a batch: 1 outside of :func:`together`."""
+    return dist.get_world_size() if _together else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0 on."""
+    return dist.get_rank() if _together else 0
+
+
+def wait() -> None:
+    """Until all connected processes are here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+def total(x: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes, in each of them; gradients go to all."""
+    return _Total.apply(x) if size() > 1 else x
+
+
+def average(x: torch.Tensor) -> torch.Tensor:
+    """The mean over all processes, in each of them; gradients go to all."""
+    return total(x) / size() if size() > 1 else x
+
+
+def largest(x: torch.Tensor) -> torch.Tensor:
+    """The elementwise maximum over all processes, without gradient."""
+    if size() > 1:
+        x = x.detach().clone()
+        dist.all_reduce(x, dist.ReduceOp.MAX)
+    return x
+
+
+def gather(x: torch.Tensor) -> torch.Tensor:
+    """The rows ``(n, ...)`` of all processes one after the other; gradients go to all."""
+    if size() == 1:
+        return x
+    # A sum with zeros has the right gradient as it is, and the matrices are small.
+    rows = x.new_zeros(size(), *x.shape)
+    rows[rank()] = x
+    return total(rows).flatten(0, 1)
+
+
+def decided(answer: bool, device: torch.device) -> bool:
+    """What the first process answers, in all of them: clocks differ."""
+    if size() == 1:
+        return answer
+    vote = torch.tensor(answer, dtype=torch.uint8, device=device)
+    dist.broadcast(vote, 0)
+    return bool(vote)
+
+
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> None:
+    """Let the batch norms of a module see the batch of all processes.
+
+    On a GPU that is PyTorch's ``SyncBatchNorm``, which does not run on a CPU.
+    """
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.__class__ = SyncBatchNorm
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm with the statistics of all processes, in PyTorch's arithmetic of one."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any number of places, as of the classes this takes the place of."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``(N, C, ...)`` to the same."""
+        if not self.training or size() == 1:
+            return super().forward(input)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        places = [place for place in range(x.ndim) if place != 1]
+        shape = [-1 if place == 1 else 1 for place in range(x.ndim)]
+        mean = average(x.mean(places))
+        x = x - mean.view(shape)
+        variance = average(x.square().mean(places))
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.momentum is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            count = size() * x.numel() / x.shape[1]
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(variance.detach() * (count / (count - 1)), self.momentum)
+        x = x * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            x = x * self.weight.view(shape) + self.bias.view(shape)
+        return x.to(input.dtype)
+
+
+class _Total(torch.autograd.Function):
+    """Each process has its own loss, so the gradients of the sum are summed as well."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        return _Total.apply(gradient)

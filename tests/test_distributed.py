@@ -1,0 +1,139 @@
+"""Two processes compute what one does, and go on where one stopped."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import share_of_a_step
+from mixem import distributed
+from mixem.checkpoint import load_checkpoint
+from mixem.errors import InputError
+
+SCRIPT = Path(share_of_a_step.__file__)
+
+
+def torchrun(processes, *command, fails=False):
+    """What processes started by torchrun print."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, f"--nproc-per-node={processes}", *map(str, command)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout if not fails else done.stderr
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """What two processes find in every case."""
+    file = tmp_path_factory.mktemp("two") / "found.pt"
+    torchrun(2, SCRIPT, file)
+    return torch.load(file)
+
+
+@pytest.mark.parametrize("case", share_of_a_step.CASES, ids=lambda case: case[0])
+def test_two_processes_have_loss_and_gradients_of_one(of_two, case):
+    title, *case = case
+    two, one = of_two[title], share_of_a_step.step(*case)
+    assert one["gradients"]
+    for part in ("loss", "gradients", "buffers"):
+        assert two[part].keys() == one[part].keys(), part
+        for name, value in one[part].items():
+            # The bank's classifier sees the same features in both processes, and so counts more.
+            rough = {"rtol": 0.01} if title.endswith("bank") and "running" in name else {}
+            assert torch.allclose(
+                two[part][name], value, **{"rtol": 1e-9, "atol": 1e-12} | rough
+            ), f"{part} {name}"
+
+
+def test_the_cases_use_all_their_terms(of_two):
+    terms = {name.split(",")[0]: set(found["loss"]) for name, found in of_two.items()}
+    assert terms["mixem"] == {"contrast", "diversity", "confidence", "pull", "push"}
+    assert set(of_two["imc-swav, bank"]["loss"]) == {"swapped", "information", "penalty"}
+    assert "method.prototypes" not in of_two["imc-swav, frozen"]["gradients"]
+    assert any("prototypes" in name for name in of_two["imc-swav"]["gradients"])
+    assert not any("heads.main" in name for name in of_two["iic, over"]["gradients"])
+
+
+def train(out, *more):
+    return [
+        "-m", "mixem", "train", "digits/iic", f"--out={out}", "--device=cpu", "--quiet",
+        "--set=training.epochs=4", "--set=training.batch_size=598", "--set=settings.repeats=1",
+        "--set=settings.sub_heads=2", "--set=training.snapshots=()", "--set=backbone=small",
+        "--set=views.size=8", "--set=training.learning_rate=1e-3", "--checkpoint-seconds=0", *more,
+    ]  # fmt: skip
+
+
+def test_a_run_begun_by_one_process_is_finished_by_two(tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for out, more, code in ((shared, ["--max-minutes=0"], 3), (alone, [], 0)):
+        done = subprocess.run(
+            [sys.executable, *train(out, *more)],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+    begun = load_checkpoint(shared / "checkpoint.pt")["step"]
+    assert begun > 0
+
+    output = torchrun(2, *train(shared))
+    assert output.count("digits/iic, seed 0: complete") == 1  # one of the two speaks
+    assert sorted(file.name for file in shared.iterdir()) == sorted(
+        file.name for file in alone.iterdir()
+    )
+    logs, records = [], []
+    for folder in (alone, shared):
+        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        logs.append([json.loads(line) for line in lines])
+        records.append(json.loads((folder / "record.json").read_text(encoding="utf-8")))
+    assert len(logs[1]) == 4
+    assert logs[1][-1]["step"] > begun
+    # The order of a sum differs, and float32 with it, a little more at every step.
+    for one, two in zip(*logs, strict=True):
+        assert two["terms"] == pytest.approx(one["terms"], abs=2e-3)
+    assert records[1]["hardware"] == "2 processes: " + records[0]["hardware"]
+    assert records[1]["usage"].keys() == records[0]["usage"].keys()
+
+
+def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):
+    error = torchrun(2, *train(tmp_path / "run", "--set=training.batch_size=599"), fails=True)
+    assert "a batch of 599 images for 2 processes; give a batch_size that is a multiple" in error
+    assert "Traceback" not in error.split("torch/distributed")[0]
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")  # as Slurm's or another launcher's tools may set it
+    assert distributed.processes() == 1
+    assert distributed.leads()
+    x = torch.ones(2, 3, requires_grad=True)
+    with distributed.together(torch.device("cpu")):
+        assert (distributed.size(), distributed.rank()) == (1, 0)
+        for function in (distributed.total, distributed.average, distributed.gather):
+            assert function(x) is x
+        assert distributed.largest(x) is x
+        assert distributed.decided(True, torch.device("cpu"))
+
+
+def test_more_processes_than_gpus_are_an_error(monkeypatch):
+    for name, value in (
+        ("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "3"), ("RANK", "2"), ("LOCAL_RANK", "2"),
+        ("LOCAL_WORLD_SIZE", "3"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert not distributed.leads()
+    assert distributed.own_device("cpu") == "cpu"
+    with pytest.raises(InputError, match="3 processes on a machine with 2 GPUs; give torchrun"):
+        distributed.own_device("auto")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.own_device("cuda") == "cuda:1"
