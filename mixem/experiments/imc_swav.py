@@ -38,6 +38,7 @@ _SOURCES = {
     "training.milestones": "task_train.py: epochs 150, 300 and 400 of 500",
     "training.decay": "task_train.py",
     "training.betas": "task_train.py",
+    "training.accumulate": "this book: no accumulation",
     "training.snapshots": "this book",
     "protocol": "this book: k-means on the features, beside the classifier",
     "protocol.fit_split": "this book: the training images, also of the batch-norm statistics",

@@ -18,6 +18,7 @@ _IIC_ONLY = {
     "training.decay": "IMC-SwAV's",
     "training.warmup_steps": "IMC-SwAV's",
     "training.betas": "PyTorch's defaults",
+    "training.accumulate": "this book: no accumulation",
 }
 DIGITS_SOURCES = {
     **_IIC_ONLY,
