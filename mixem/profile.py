@@ -23,7 +23,7 @@ from mixem.meter import Meter
 from mixem.methods import Method
 from mixem.records import Table
 from mixem.runs import build, hardware
-from mixem.train import TrainConfig, _compiled, _move, make_optimiser, parallel, seeded
+from mixem.train import TrainConfig, compiled, make_optimiser, move, parallel, seeded
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
@@ -180,7 +180,7 @@ def profile(
     loaded = {split: _images(experiment, split, root, download) for split in dict.fromkeys(splits)}
     random_images = any(random for _, random in loaded.values())
     sets = {
-        split: dataclasses.replace(images, images=_move(images.images, place))
+        split: dataclasses.replace(images, images=move(images.images, place))
         for split, (images, _) in loaded.items()
     }
     images, over = (sets[split] for split in splits)
@@ -196,7 +196,7 @@ def profile(
         counter = FlopCounterMode(display=False)
         stages[name].step(counter)
         operations[name] = counter.get_total_flops() * experiment.training.accumulate
-    with _compiled(method, images, place, compile):
+    with compiled(method, images, place, compile):
         _time_networks(method, clock)
         for stage in stages.values():
             for _ in range(WARM_UP):

@@ -217,7 +217,7 @@ def train(
     precision = resolve_precision(precision, place)
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     pixels = {part.fingerprint: part.images for part in plan}
-    pixels = {name: _move(tensor, place) for name, tensor in pixels.items()}
+    pixels = {name: move(tensor, place) for name, tensor in pixels.items()}
     targets = [
         None if (labels := method.targets(part)) is None
         else labels.to(pixels[part.fingerprint].device)
@@ -291,7 +291,7 @@ def train(
             _keep(method, out, 0, config)
     bar = tqdm(total=total, initial=first, unit=" steps", disable=not (progress and leads()))
     step, order, stop = first, None, False
-    with together(place), _compiled(method, plan[0], place, compile), bar:
+    with together(place), compiled(method, plan[0], place, compile), bar:
         network = parallel(method, place)
         while step < total and not stop:
             epoch, position = divmod(step, steps)
@@ -409,7 +409,7 @@ def parallel(method: Method, device: torch.device) -> nn.Module:
 
 
 @contextmanager
-def _compiled(
+def compiled(
     method: Method, images: ImageSet, device: torch.device, wanted: bool
 ) -> Iterator[None]:
     """Inside, the backbone's forward pass is compiled if wanted; with a warning if it cannot be."""
@@ -434,7 +434,7 @@ def _compiled(
         backbone.__dict__.pop("forward", None)
 
 
-def _move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+def move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The pixels on a GPU if they take less than half of its free memory."""
     if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         return pixels.to(device)
