@@ -203,7 +203,7 @@ _CIFAR10_SMALL = replace(
     name="cifar10/imc-swav-small",
     backbone="small-resnet",
     settings=replace(_CIFAR10.settings, small=2, prototypes=300, hidden=256, frozen_steps=200),
-    training=replace(_CIFAR10.training, epochs=3, learning_rate=1e-3, warmup_steps=200),
+    training=replace(_CIFAR10.training, epochs=12, learning_rate=1e-3, warmup_steps=200),
     sources={**_OURS, "views": _SOURCES["views"], "views.plain_size": _SOURCES["views.plain_size"]},
 )
 
