@@ -328,7 +328,7 @@ class Augmentation:
         if "hole" in draws:
             views = operations.cutout(views, draws["hole"], out=views)
         if "colours" in draws:
-            views = operations.recolour(views, draws["colours"])
+            views = operations.recolour(views, draws["colours"], out=out)
         else:
             for name in order:
                 views = COLOUR[name](views, draws[name], out=views)

@@ -18,10 +18,9 @@ import torch.nn.functional as F
 
 from mixem.errors import InputError
 
-# YIQ, the colours of NTSC television: I and Q of red, green and blue; and what I and Q add to the
-# grey value in red, green and blue.
-CHROMA = ((0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-COLOUR = ((0.956, 0.621), (-0.272, -0.647), (-1.106, 1.703))
+# What a quarter of a turn of the hue, from red to green, makes of red, green and blue less their
+# grey value: the chroma plane of YIQ, the coordinates of NTSC television, is turned.
+QUARTER_TURN = [[-0.168, -0.330, 0.498], [0.328, -0.035, -0.293], [-1.248, 1.045, 0.203]]
 
 
 def luma(images: torch.Tensor) -> torch.Tensor:
@@ -119,6 +118,7 @@ def linear_colour(
     n, device = len(draws[order[0]]), draws[order[0]].device
     pixel = torch.eye(channels, device=device).expand(n, -1, -1)
     both = torch.cat([pixel, torch.zeros_like(pixel)], 2)
+    quarter = torch.tensor(QUARTER_TURN).to(device, non_blocking=True)  # no wait for a GPU
     for name in order:
         grey = luma(both) if channels == 3 else both
         parameter = draws[name][:, None, None]
@@ -129,20 +129,27 @@ def linear_colour(
             both = both * parameter + F.pad(level, (channels, 0))
         elif channels == 3 and name == "hue":
             angle = 2 * math.pi * parameter
-            i, q = (_weighted(both, weights) for weights in CHROMA)
-            quarter = torch.cat([q * by_i - i * by_q for by_i, by_q in COLOUR], 1)
-            both = both + (both - grey) * (angle.cos() - 1) + quarter * angle.sin()
+            both = both + (both - grey) * (angle.cos() - 1) + (quarter @ both) * angle.sin()
         elif channels == 3:  # saturation and greyscale
             both = torch.lerp(grey, both, parameter if name == "saturation" else 1 - parameter)
     return both
 
 
-def recolour(images: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
-    """Map the channels of each image by its matrix of :func:`linear_colour`, then clamp."""
+def recolour(
+    images: torch.Tensor, colours: torch.Tensor, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Map the channels of each image by its matrix of :func:`linear_colour`, then clamp.
+
+    Args:
+        images: float ``(N, C, H, W)``.
+        colours: ``(N, C, 2 C)``.
+        out: Where the result goes, contiguous; not the images themselves.
+    """
     pixel, mean = colours.chunk(2, 2)
     planes = images.flatten(2)
     added = torch.bmm(mean, planes.mean(2, keepdim=True))
-    return torch.bmm(pixel, planes).add_(added).clamp_(0, 1).view(images.shape)
+    place = None if out is None else out.view(planes.shape)
+    return torch.bmm(pixel, planes, out=place).add_(added).clamp_(0, 1).view(images.shape)
 
 
 def resized_crop(
@@ -304,13 +311,6 @@ def normalise(
     for old, new, (m, s) in zip(images.unbind(1), out.unbind(1), numbers, strict=True):
         torch.sub(old, m, out=new).div_(s)
     return out
-
-
-def _weighted(images: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """Weighted sum of the channels ``(N, 1, ...)``."""
-    # Plain numbers, because making a tensor of them would wait for a GPU.
-    red, green, blue = (images[:, i : i + 1] * weight for i, weight in enumerate(weights))
-    return red + green + blue
 
 
 def _spread(parameter: torch.Tensor) -> torch.Tensor:
