@@ -335,7 +335,7 @@ _DIGITS = replace(
         _constant(18, 50, 6e-3),
         constant_epochs=4,
         schedule="steps",
-        snapshots=(0, 1, 2, 4, 8),
+        snapshots=(0, 1, 2, 4, 8, 16),
     ),
     sources={
         **_OURS,
