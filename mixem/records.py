@@ -59,13 +59,14 @@ def records_of(
         **changes: The settings that differ, by path with a double underscore for the dot, such as
             ``settings__repeats=1``.
     """
+    def counted(values: dict[str, Any]) -> dict[str, Any]:
+        return {path: v for path, v in values.items() if not path.startswith("training.")}
+
     # Through JSON, as a tuple is a list in a record.
     wanted = json.loads(json.dumps({k.replace("__", "."): v for k, v in changes.items()}))
 
     def fits(overrides: dict[str, Any]) -> bool:
-        if not wanted:
-            return not overrides
-        return wanted == {k: v for k, v in overrides.items() if not k.startswith("training.")}
+        return counted(overrides) == counted(wanted) if wanted else not overrides
 
     return [r for r in records if r["experiment"] == experiment and fits(r["overrides"])]
 

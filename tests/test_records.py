@@ -140,6 +140,7 @@ def test_records_are_loaded_by_experiment_and_seed(tmp_path):
         ({}, [0, 1]),
         ({"settings__over_clusters": 10}, [4]),
         ({"settings__repeats": 1}, [5]),
+        ({"settings__repeats": 1, "training__epochs": 40}, [5]),
         ({"settings__sub_heads": 1, "settings__repeats": 1}, [6]),
         ({"settings__sub_heads": 1}, []),
         ({"settings__over_clusters": 20}, []),
