@@ -73,9 +73,10 @@ reproduce: $(PAPER) ## run the papers' experiments, best on a GPU, and build tha
 _build/paper/chapters/%.ipynb: chapters/%.ipynb $(SOURCES) | $(INSTALLED)
 	@env -u OMP_NUM_THREADS $(RUN) tools/run_chapter.py $< $@ --profile paper
 
-bench: $(INSTALLED) ## install other libraries and measure the speed beside them
+# BENCH="--device cuda", or "--only losses" to print a part of it.
+bench: $(INSTALLED) ## install other libraries, measure the speed beside them: benchmarks/README.md
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	@for script in augment losses; do $(RUN) benchmarks/$$script.py || exit 1; done
+	@KINETO_LOG_LEVEL=9 $(RUN) benchmarks/readme.py $(BENCH)
 
 clean: ## remove what was built; trained runs and the environment stay
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

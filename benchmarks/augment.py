@@ -1,24 +1,21 @@
-"""Speed of the SimCLR recipe beside torchvision's PIL pipeline in a two-worker DataLoader.
+"""Speed of the SimCLR recipe beside torchvision's in a DataLoader and beside kornia's.
 
-    python benchmarks/augment.py
-
-The two take turns in one run, so that whatever else the machine does falls on both; trust the
-ratio more than the milliseconds. The recipe is random resized crop, flip, colour jitter and
-greyscale at 32 x 32, as MIX'EM trains on CIFAR-10 (its blur is left out on both sides).
+The recipe is random resized crop, flip, colour jitter and greyscale at 32 x 32, as MIX'EM trains
+on CIFAR-10 (its blur is left out on all sides). lightly's transforms are torchvision's PIL ones.
 """
 
-import argparse
-import time
+import statistics
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-import PIL
 import torch
-import torchvision
 from PIL import Image
-from timing import Speed, in_turns, machine
+from timing import Row, Run, in_turns, row
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from mixem.data import Augmentation
 
@@ -33,26 +30,35 @@ RECIPE = Augmentation(
     jitter=0.8,
     grey=0.2,
 )
+LINEAR = replace(RECIPE, linear_colour=True)
+WORKERS = 2
 
 
-class PilViews(Dataset[torch.Tensor]):
-    """One view an image by torchvision's PIL transforms, as SimCLR codes usually draw it."""
+class Views(Dataset[torch.Tensor]):
+    """Views of one image at a time by torchvision, as SimCLR codes usually draw them.
 
-    def __init__(self, images: torch.Tensor, recipe: Augmentation):
-        self.images = images.permute(0, 2, 3, 1).contiguous().numpy()
-        assert recipe.crop_scale is not None
-        jitter = transforms.ColorJitter(
-            recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue
-        )
-        self.transform = transforms.Compose(
+    Args:
+        images: uint8 ``(N, 3, H, W)``.
+        recipe: What to draw.
+        pil: From PIL images, else from uint8 tensors.
+        views: How many of each image.
+    """
+
+    def __init__(
+        self, images: torch.Tensor, recipe: Augmentation, *, pil: bool = True, views: int = 1
+    ):
+        channels_last = images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.images = channels_last if pil else images
+        self.pil, self.views = pil, views
+        tv: Any = transforms if pil else v2  # the older ones are faster on PIL images
+        jitter = tv.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
+        self.transform = tv.Compose(
             [
-                transforms.RandomResizedCrop(
-                    recipe.size, scale=recipe.crop_scale, ratio=recipe.crop_ratio
-                ),
-                transforms.RandomHorizontalFlip(recipe.flip),
-                transforms.RandomApply([jitter], recipe.jitter),
-                transforms.RandomGrayscale(recipe.grey),
-                transforms.ToTensor(),
+                tv.RandomResizedCrop(recipe.size, scale=recipe.crop_scale, ratio=recipe.crop_ratio),
+                tv.RandomHorizontalFlip(recipe.flip),
+                tv.RandomApply([jitter], recipe.jitter),
+                tv.RandomGrayscale(recipe.grey),
+                tv.ToTensor() if pil else tv.ToDtype(torch.float32, scale=True),
             ]
         )
 
@@ -61,118 +67,107 @@ class PilViews(Dataset[torch.Tensor]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        """A view of one image, float32 ``(3, size, size)``."""
-        return self.transform(Image.fromarray(self.images[index]))
+        """Views of one image, float32 ``(views, 3, size, size)``."""
+        image = Image.fromarray(self.images[index]) if self.pil else self.images[index]
+        return torch.stack([self.transform(image) for _ in range(self.views)])
 
 
-class Comparison(NamedTuple):
-    """What :func:`measure` finds, in milliseconds a batch.
-
-    Attributes:
-        ours: Our views, the four jitter operations in one order for the whole batch.
-        ours_by_16: The same with an order for every 16 images, nearer to torchvision's own order
-            for each image.
-        pil: torchvision's PIL pipeline in a DataLoader.
-        ratio: Median over the rounds of pil / ours, and the least and greatest.
-        hardware: Processor, threads and versions.
-    """
-
-    ours: Speed
-    ours_by_16: Speed
-    pil: Speed
-    ratio: Speed
-    hardware: str
+def loader(dataset: Dataset[torch.Tensor], batch_size: int) -> DataLoader[torch.Tensor]:
+    """Shuffled batches by two workers, which stay from one epoch to the next."""
+    return DataLoader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        num_workers=WORKERS,
+        persistent_workers=True,
+        pin_memory=torch.cuda.is_available(),
+    )
 
 
-def measure(
-    *,
-    batch_size: int = 256,
-    batches: int = 10,
-    rounds: int = 7,
-    workers: int = 2,
-    threads: int = 2,
-    device: str = "cpu",
-) -> Comparison:
-    """Time one view of each image by either way, taking turns.
+def kornia_views(recipe: Augmentation) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The same recipe on whole batches of float images by kornia."""
+    import kornia.augmentation as K
 
-    Args:
-        batch_size: Images a batch.
-        batches: Batches a round; a round's time is their mean.
-        rounds: Rounds of each; one more of each warms up.
-        workers: Worker processes of the DataLoader.
-        threads: Threads of torch in this process.
-        device: Where our views are computed.
-    """
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    draw: Any = K.AugmentationSequential(
+        K.RandomResizedCrop(
+            (recipe.size, recipe.size), scale=recipe.crop_scale, ratio=recipe.crop_ratio
+        ),
+        K.RandomHorizontalFlip(p=recipe.flip),
+        K.ColorJitter(
+            recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, p=recipe.jitter
+        ),
+        K.RandomGrayscale(p=recipe.grey),
+    )
+    return lambda images: draw(images.float().div_(255))
+
+
+def rows(device: str, *, batch_size: int = 256, batches: int = 8, rounds: int = 7) -> list[Row]:
+    """One view of each image of some batches, by all in turns; milliseconds a batch."""
     images = torch.randint(256, (batch_size * batches, 3, 32, 32), dtype=torch.uint8)
     held = images.to(device)
     generator = torch.Generator(device).manual_seed(0)
-    loader = DataLoader(
-        PilViews(images, RECIPE),
-        batch_size,
-        shuffle=True,
-        num_workers=workers,
-        persistent_workers=True,
-    )
+    kornia = kornia_views(RECIPE)
 
-    def ours(step: int) -> None:
+    def epoch(draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
         for index in torch.randperm(len(held), device=device).split(batch_size):
-            for part in held[index].split(step):
-                RECIPE(part, generator)
-        if device != "cpu":
-            torch.cuda.synchronize()
+            draw(held[index])
 
-    def pil() -> None:
-        for _ in loader:
-            pass
+    def loaded(batches: DataLoader[torch.Tensor]) -> None:
+        for batch in batches:
+            batch.to(device, non_blocking=True)
 
-    def timed(run: Callable[[], None]) -> Callable[[], float]:
-        def milliseconds() -> float:
-            start = time.perf_counter()
-            run()
-            return (time.perf_counter() - start) * 1000 / batches
+    def ours(recipe: Augmentation) -> Callable[[], None]:
+        return partial(epoch, partial(recipe, generator=generator))
 
-        return milliseconds
-
+    pil, tensors = f"torchvision PIL, {WORKERS} workers", f"torchvision v2, {WORKERS} workers"
     runs = {
-        "ours": timed(lambda: ours(batch_size)),
-        "ours_by_16": timed(lambda: ours(16)),
-        "pil": timed(pil),
+        "exact": ours(RECIPE),
+        "linear": ours(LINEAR),
+        "kornia": partial(epoch, kornia),
+        pil: partial(loaded, loader(Views(images, RECIPE), batch_size)),
+        tensors: partial(loaded, loader(Views(images, RECIPE, pil=False), batch_size)),
     }
-    try:
-        times = in_turns(runs, rounds)
-        hardware = (
-            f"{machine(device)}, {workers} workers, "
-            f"torchvision {torchvision.__version__}, pillow {PIL.__version__}"
+    times = in_turns(runs, device=device, rounds=rounds)
+    times = {name: [ms / batches for ms in spent] for name, spent in times.items()}
+    goals = {"exact": {pil: 10.0, "kornia": 3.5}, "linear": {pil: 20.0, "kornia": 7.0}}
+    names = {
+        "exact": f"augmentation, torchvision's arithmetic, batch {batch_size}",
+        "linear": f"augmentation, `linear_colour`, batch {batch_size}",
+    }
+    recipes = {"exact": RECIPE, "linear": LINEAR}
+    return [
+        row(
+            names[own],
+            times,
+            own,
+            other,
+            goal=goals[own].get(other),
+            why=partial(left_out, recipes[own], held[:batch_size], rounds=rounds),
         )
-    finally:
-        torch.set_num_threads(threads_before)
-    ratios = [pil / ours for pil, ours in zip(times["pil"], times["ours"], strict=True)]
-    speeds = {name: Speed.of(values) for name, values in times.items()}
-    return Comparison(**speeds, ratio=Speed.of(ratios), hardware=hardware)
+        for own in ("exact", "linear")
+        for other in (pil, tensors, "kornia")
+    ]
 
 
-def report(found: Comparison) -> str:
-    """The comparison as lines of text."""
-    lines = [f"{'ms a batch':34} median   range"]
-    for label, speed in (
-        ("mixem, one order a batch", found.ours),
-        ("mixem, an order for 16 images", found.ours_by_16),
-        ("torchvision PIL in a DataLoader", found.pil),
-    ):
-        lines.append(f"{label:34}{speed.median:7.1f}   {speed.least:.1f} to {speed.greatest:.1f}")
-    low, high = found.ratio.least, found.ratio.greatest
-    lines.append(f"{'mixem is faster by':34}{found.ratio.median:7.1f}   {low:.1f} to {high:.1f}")
-    return "\n".join([*lines, found.hardware])
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--batches", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    print(report(measure(**vars(parser.parse_args()))))
+def left_out(recipe: Augmentation, images: torch.Tensor, *, rounds: int) -> str:
+    """How much less time a batch takes without each operation."""
+    without: dict[str, dict[str, Any]] = {
+        "crop and flip": {"crop_scale": None, "flip": 0.0},
+        "brightness": {"brightness": 0.0},
+        "contrast": {"contrast": 0.0},
+        "saturation": {"saturation": 0.0},
+        "hue": {"hue": 0.0},
+        "greyscale": {"grey": 0.0},
+    }
+    generator = torch.Generator(images.device).manual_seed(0)
+    runs: dict[str, Run] = {
+        name: partial(replace(recipe, **values), images, generator)
+        for name, values in ({"all": {}} | without).items()
+    }
+    runs["drawing"] = partial(recipe.draw, len(images), *images.shape[2:], generator)
+    times = in_turns(runs, device=str(images.device), rounds=3 * rounds)
+    medians = {name: statistics.median(spent) for name, spent in times.items()}
+    whole, drawing = medians.pop("all"), medians.pop("drawing")
+    parts = {name: whole - ms for name, ms in medians.items()} | {"drawing": drawing}
+    most = sorted(parts, key=lambda name: -parts[name])
+    return f"of {whole:.1f} ms " + ", ".join(f"{name} {parts[name] / whole:.0%}" for name in most)

@@ -1,41 +1,74 @@
-"""The benchmarks compare like with like, take turns, and do without lightly."""
+"""The benchmarks compare like with like, take turns, and write what they find."""
 
+import dataclasses
 import importlib
+import itertools
 import sys
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as tvf
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NAMES = [path.stem for path in BENCHMARKS.glob("*.py")]
 SMALL = {"images": 8, "prototypes": 5}
 
 
 @pytest.fixture
-def losses(monkeypatch):
-    """The script as a module, and nothing of it left behind."""
+def module(monkeypatch):
+    """Imports a script as a module, and leaves nothing of it behind."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("losses", "timing"):
+    for name in NAMES:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("losses")
-    for name in ("losses", "timing"):
-        del sys.modules[name]
+    yield importlib.import_module
+    for name in NAMES:
+        sys.modules.pop(name, None)
 
 
-def test_all_take_turns_and_the_first_round_does_not_count(losses):
+@pytest.fixture
+def losses(module):
+    return module("losses")
+
+
+# Taking turns ------------------------------------------------------------------------------------
+
+
+def test_all_take_turns_after_a_warm_up(module):
     calls = []
+    runs = {name: lambda name=name: calls.append(name) for name in "ab"}
+    found = module("timing").in_turns(runs, device="cpu", rounds=3)
+    assert "".join(calls) == "aabb" + "ab" * 3
+    assert {name: len(times) for name, times in found.items()} == {"a": 3, "b": 3}
+    assert min(itertools.chain(*found.values())) > 0
 
-    def run(name):
-        def found():
-            calls.append(name)
-            return len(calls)
 
-        return found
+def test_short_runs_are_repeated(module):
+    calls = []
+    runs = {"a": lambda: calls.append("a")}
+    module("timing").in_turns(runs, device="cpu", rounds=1, seconds=0.001)
+    assert len(calls) > 10
 
-    found = losses.in_turns({"a": run("a"), "b": run("b")}, rounds=2)
-    assert "".join(calls) == "ababab"
-    assert found == {"a": [3, 5], "b": [4, 6]}
+
+def test_a_row_has_the_ratios_of_the_rounds(module):
+    timing = module("timing")
+    times = {"ours": [1.0, 2.0, 4.0], "theirs": [2.0, 6.0, 4.0]}
+    row = timing.row("what", times, "ours", "theirs", goal=2.0)
+    assert row.ours == (2, 1, 4)
+    assert row.theirs == (4, 2, 6)
+    assert row.ratio == (2, 1, 3)
+    assert row.met
+    assert not row._replace(goal=2.1).met
+    assert row._replace(goal=None).met
+
+
+def test_shares_name_the_operations(module):
+    x = torch.rand(200, 200)
+    text = module("timing").shares(lambda: x @ x, "cpu", count=2)
+    assert text.startswith("`aten::mm` ")
+
+
+# Losses ------------------------------------------------------------------------------------------
 
 
 def test_the_plain_implementations_are_equal_to_ours(losses):
@@ -51,56 +84,203 @@ def test_lightly_is_equal_to_ours(losses):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "leaf"),
+    ("wrong", "same"),
     [
-        (lambda leaves: 2 * leaves[0].sum(), torch.ones(3)),
-        (lambda leaves: leaves[0].sum(), torch.ones(3)),
-        (lambda leaves: leaves[0].sum().detach() + 0 * leaves[0].sum(), torch.ones(3)),
+        (lambda leaves: 2 * leaves[0].sum(), False),
+        (lambda leaves: leaves[0].sum(), True),
+        (lambda leaves: leaves[0].sum().detach() + 0 * leaves[0].sum(), False),
     ],
     ids=["value", "same", "gradient"],
 )
-def test_a_different_value_or_gradient_is_noticed(losses, wrong, leaf, request):
+def test_a_different_value_or_gradient_is_noticed(losses, wrong, same):
     ways = [
-        losses.Way("ours", lambda leaves: leaves[0].sum(), [leaf.clone().requires_grad_()]),
-        losses.Way("theirs", wrong, [leaf.clone().requires_grad_()]),
+        losses.Way(name, loss, [torch.ones(3, requires_grad=True)])
+        for name, loss in (("ours", lambda leaves: leaves[0].sum()), ("theirs", wrong))
     ]
-    if request.node.callspec.id == "same":
+    if same:
         losses.check(ways)
     else:
         with pytest.raises(AssertionError, match="theirs gives something else"):
             losses.check(ways)
 
 
-def test_the_table(losses):
-    rows = losses.compare(losses.infomax_ways("cpu", **SMALL), rounds=2, seconds=0)
-    assert rows[0].slower == (1, 1, 1)
+def test_the_first_way_is_compared_with_each_of_the_others(losses):
+    ways = losses.iic_ways(10, "cpu")
+    rows = list(losses.compare("IIC", ways, 3.0, device="cpu", rounds=2, seconds=0))
+    assert [row.against for row in rows] == [way.name for way in ways[1:]]
+    assert [row.goal for row in rows] == [3.0, None]
     for row in rows:
-        assert 0 < row.forward.least <= row.forward.median <= row.forward.greatest
-        assert row.backward.least > 0
-    lines = losses.report("Infomax", rows).splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["Infomax", *(row.name for row in rows)]
+        assert 0 < row.ours.least <= row.ours.median <= row.ours.greatest
+    assert "aten::" in rows[0].why()
 
 
-def test_codes_have_no_backward_pass(losses):
-    leaf = torch.ones(3)
-    rows = losses.compare([losses.Way("codes", lambda x: x[0] + 1, [leaf])], rounds=1, seconds=0)
-    assert rows[0].forward.least > 0
-    assert rows[0].backward == (0, 0, 0)
+# Augmentation ------------------------------------------------------------------------------------
 
 
-def test_without_lightly_one_line_says_so_and_the_others_are_compared(losses, monkeypatch, capsys):
-    def not_installed(name):
-        raise PackageNotFoundError(name)
+@pytest.mark.parametrize("pil", [False, True])
+def test_torchvision_draws_the_same_recipe(module, pil):
+    """What has no choice left is the same on both sides."""
+    augment = module("augment")
+    images = torch.randint(256, (4, 3, 20, 20), dtype=torch.uint8)
+    certain = dataclasses.replace(
+        augment.RECIPE, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=1.0, jitter=0.0, grey=1.0
+    )
+    ours = certain(images, torch.Generator().manual_seed(0))
+    theirs = augment.Views(images, certain, pil=pil, views=2)
+    both = torch.stack([theirs[i] for i in range(4)])
+    assert both.shape == (4, 2, 3, 32, 32)
+    # Theirs is rounded to 256 levels after each operation.
+    torch.testing.assert_close(both[:, 0], ours, atol=2.5 / 255, rtol=0)
+    expected = tvf.rgb_to_grayscale(tvf.horizontal_flip(images), num_output_channels=3)
+    plain = tvf.resize(expected, [32, 32], antialias=True) / 255
+    torch.testing.assert_close(both[:, 1], plain, atol=2.5 / 255, rtol=0)
 
-    ways = losses.infomax_ways("cpu", **SMALL)
-    monkeypatch.setattr(losses, "version", not_installed)
-    monkeypatch.setattr(losses, "comparisons", lambda device: [("Infomax", ways)])
-    monkeypatch.setattr(sys, "argv", ["losses.py", "--rounds", "1", "--seconds", "0"])
+
+def test_kornia_draws_the_same_recipe(module):
+    pytest.importorskip("kornia")
+    augment = module("augment")
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    certain = dataclasses.replace(
+        augment.RECIPE, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=1.0, jitter=0.0, grey=1.0
+    )
+    ours = certain(images, torch.Generator().manual_seed(0))
+    theirs = augment.kornia_views(certain)(images)
+    torch.testing.assert_close(theirs, ours, atol=1e-3, rtol=0)
+
+
+def test_rows_of_the_augmentation(module, monkeypatch):
+    augment = module("augment")
+    monkeypatch.setattr(augment, "kornia_views", lambda recipe: lambda images: images.float())
+    monkeypatch.setattr(augment, "WORKERS", 0)
+    monkeypatch.setattr(
+        augment, "loader", lambda data, size: torch.utils.data.DataLoader(data, size)
+    )
+    rows = augment.rows("cpu", batch_size=2, batches=2, rounds=1)
+    assert len(rows) == 6
+    assert [row.goal for row in rows] == [10.0, None, 3.5, 20.0, None, 7.0]
+    assert {row.what.split(", ")[1] for row in rows} == {
+        "torchvision's arithmetic",
+        "`linear_colour`",
+    }
+    assert "hue " in rows[0].why()
+    assert "drawing " in rows[0].why()
+
+
+# Steps -------------------------------------------------------------------------------------------
+
+
+def test_a_step_of_ours_and_the_usual_one_train_the_same_network(module):
+    pytest.importorskip("lightly")
+    steps = module("steps")
+    ours, theirs = (steps.network("small-resnet", "cpu") for _ in range(2))
+    before = [parameter.clone() for parameter in theirs.parameters()]
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
+    first = steps.our_step(ours, "cpu")(images)
+    second = steps.usual_step(theirs)(torch.rand(8, 2, 3, 32, 32))
+    assert first.isfinite()
+    assert second.isfinite()
+    for net in (ours, theirs):
+        changed = zip(net.parameters(), before, strict=True)
+        assert any(not torch.equal(after, old) for after, old in changed)
+
+
+def test_the_share_of_the_peak(module, monkeypatch):
+    steps = module("steps")
+    monkeypatch.setattr(
+        steps, "get", lambda name: importlib.import_module("mixem.experiments").get("digits/simclr")
+    )
+    (row,) = steps.resnet18("cpu", batch_size=8, rounds=1, steps=1)
+    assert row.what == "ResNet-18 step, forward and backward, batch 8"
+    assert row.ratio.median == pytest.approx(row.theirs.median / row.ours.median)
+    assert 0 < row.ratio.median < 1
+    assert row.goal == 0.8
+
+
+# Growth ------------------------------------------------------------------------------------------
+
+
+def test_exponents_of_powers(module):
+    growth = module("growth")
+    assert growth.exponent([1, 2, 4], [3.0, 12.0, 48.0]) == pytest.approx(2)
+    assert growth.exponent([1, 2, 4], [7, 7, 7]) == pytest.approx(0)
+
+
+def test_the_peak_is_what_is_held_at_once(module):
+    growth = module("growth")
+    x = torch.rand(1000)
+
+    def run():
+        for _ in range(3):
+            y = x + 1  # 4000 bytes
+            _ = y + 1  # 4000 more
+            del y, _
+
+    assert growth.peak_bytes(run, "cpu") == pytest.approx(8000, abs=256)
+
+
+def test_nt_xent_holds_no_difference_for_each_pair(module):
+    growth = module("growth")
+    by_batch, by_size = (
+        growth.measure(one._replace(sizes=(64, 128, 256)), "cpu", rounds=1)
+        for one in growth.growths()
+        if one.loss == "NT-Xent"
+    )
+    assert by_batch.growth.size == "batch"
+    assert 1.7 < by_batch.memory < 2.1
+    assert by_size.memory < 0.35  # (2B)^2 d would be 1
+    assert by_size.bytes[-1] < 5 * 4 * (2 * 512) ** 2
+
+
+def test_no_other_memory_grows_with_the_square_of_the_batch(module):
+    growth = module("growth")
+    by_batch = [one for one in growth.growths() if one.size == "batch" and one.loss != "NT-Xent"]
+    assert len(by_batch) == 7
+    for one in by_batch:
+        found = growth.measure(one._replace(sizes=(32, 64, 128)), "cpu", rounds=1)
+        assert found.memory < 1.2, one.loss
+        assert one.memory == 1
+
+
+def test_an_exponent_above_the_expected_one_is_called_steeper(module):
+    growth, readme = module("growth"), module("readme")
+    one = growth.growths()[0]._replace(time=1)
+    found = growth.Found(one, [1.0, 4.0], [100, 400], 2.0, 2.0)
+    assert not found.expected
+    assert found._replace(growth=one._replace(time=2)).expected
+    ((*_, verdict),) = readme.growth_table([found]).rows
+    assert verdict == "steeper"
+
+
+# The file ----------------------------------------------------------------------------------------
+
+
+def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
+    timing, growth, readme = module("timing"), module("growth"), module("readme")
+    times = {"ours": [1.0, 1.0], "theirs": [2.0, 4.0]}
+    row = timing.row("a loss", times, "ours", "theirs", goal=3.0)
+    slow = timing.row("a step", times, "ours", "theirs", goal=4.0, why=lambda: "`mm` 90%")
+    one = growth.Found(growth.growths()[0], [1.0, 4.0], [100, 400], 2.0, 2.0)
+    monkeypatch.setattr(readme, "PARTS", {"losses": lambda device: [row, slow]})
+    monkeypatch.setattr(growth, "found", lambda device: [one])
+    monkeypatch.setattr(readme, "machine", lambda device: f"a {device}")
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    losses.main()
-    out = capsys.readouterr().out
-    assert out.startswith("Infomax")
-    assert [line for line in out.splitlines() if "lightly" in line] == [
-        "NT-Xent, Sinkhorn, swapped: lightly is not installed; pip install -e '.[bench]'"
-    ]
-    assert "median (range) of 1 rounds" in out
+    out = tmp_path / "README.md"
+    monkeypatch.setattr(sys, "argv", ["readme.py", "--out", str(out)])
+    readme.main()
+    text = out.read_text()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["a loss", "1", "theirs", "3", "3.00 (2.00 to 4.00)", "3", "met"] in cells
+    assert ["a step", "1", "theirs", "3", "3.00 (2.00 to 4.00)", "4", "not met"] in cells
+    assert "- a step: `mm` 90%." in text
+    assert "- a loss" not in text
+    assert "On a cpu; load" in text
+    assert "2.00 (2)" in text
+
+    out.unlink()
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["readme.py", "--out", str(out), "--only", "growth"])
+    readme.main()
+    assert not out.exists()
+    assert "NT-Xent" in capsys.readouterr().out

@@ -1,0 +1,122 @@
+"""Run all benchmarks and write their results to README.md beside this file.
+
+    python benchmarks/readme.py
+
+Needs ``pip install -e '.[bench]'``. What is printed with ``--only`` is not written.
+"""
+
+import argparse
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import augment
+import growth
+import losses
+import steps
+import torch
+from timing import Row, Speed, machine
+
+from mixem.records import Table
+
+PREFACE = """# Benchmarks
+
+`make bench` measures this and writes this file. What is compared takes turns in one run: other
+work on the machine falls on all of it, so trust the ratios more than the milliseconds. A time is
+the median over the rounds, a ratio the median of the rounds' ratios, with the least and the
+greatest. A loss is timed forward and backward, after its values and gradients were found equal to
+the other's in float64. A ratio above 1 means that ours is faster; the goals are our own.
+"""
+GROWTH = f"""## Cost of growth
+
+Exponents of the curves that fit time and memory best, forward and backward, while one size doubles
+and all others stay; in brackets what is expected at most, and "steeper" where it is exceeded by
+more than {growth.TOLERANCE}. Fixed costs make an exponent smaller, a cache that is outgrown makes
+it larger. Times are the least of the rounds.
+The memory is what a loss holds at most beyond its arguments. Only NT-Xent grows with the square of
+the batch, by its 2B x 2B similarities; as its memory does not grow with the embedding, it never
+holds a difference or product for each pair.
+"""
+PARTS = {"augment": augment.rows, "losses": losses.rows, "steps": steps.rows}
+
+
+def spread(speed: Speed) -> str:
+    """Median, least and greatest of a ratio."""
+    return f"{speed.median:.2f} ({speed.least:.2f} to {speed.greatest:.2f})"
+
+
+def rows_table(rows: Iterable[Row]) -> Table:
+    """Ours beside theirs."""
+    cells = [
+        (
+            row.what,
+            f"{row.ours.median:.3g}",
+            row.against,
+            f"{row.theirs.median:.3g}",
+            spread(row.ratio),
+            "" if row.goal is None else f"{row.goal:g}",
+            "" if row.goal is None else "met" if row.met else "not met",
+        )
+        for row in rows
+    ]
+    return Table(("what", "ours, ms", "against", "theirs, ms", "ratio", "goal", ""), tuple(cells))
+
+
+def missed(rows: Iterable[Row]) -> list[str]:
+    """For what misses a goal, where its time goes."""
+    why = {}
+    for row in rows:
+        if not row.met and row.why and row.what not in why:
+            why[row.what] = row.why()
+    return [f"- {what}: {text}." for what, text in why.items()]
+
+
+def growth_table(found: Iterable[growth.Found]) -> Table:
+    """Exponents beside what is expected."""
+    cells = [
+        (
+            one.growth.loss,
+            f"{one.growth.size}, {one.growth.sizes[0]} to {one.growth.sizes[-1]}",
+            f"{one.times[-1]:.3g} ms",
+            f"{one.time:.2f} ({one.growth.time})",
+            growth.size_of(one.bytes[-1]),
+            f"{one.memory:.2f} ({one.growth.memory})",
+            "as expected" if one.expected else "steeper",
+        )
+        for one in found
+    ]
+    columns = ("loss", "against", "largest takes", "time", "and holds", "memory", "")
+    return Table(columns, tuple(cells))
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], metavar="PART")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("README.md"))
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    load = os.getloadavg()[0]  # before we add to it
+    text = [PREFACE, f"On {machine(given.device)}; load {load:.1f} before the run.\n"]
+    chosen = given.only or [*PARTS, "growth"]
+    rows = []
+    for part in PARTS:
+        if part in chosen:
+            new = list(PARTS[part](given.device))
+            print(rows_table(new), end="\n\n", flush=True)
+            rows += new
+    if rows:
+        text += ["## Beside what is used instead\n", rows_table(rows).markdown() + "\n"]
+    if why := missed(rows):
+        text += ["Where the time goes where a goal is not met:\n", "\n".join(why) + "\n"]
+    if "growth" in chosen:
+        text += [GROWTH, growth_table(growth.found(given.device)).markdown() + "\n"]
+    print("\n".join(text))
+    if not given.only:
+        given.out.write_text("\n".join(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
