@@ -130,20 +130,24 @@ def decided(answer: bool, device: torch.device) -> bool:
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> None:
-    """Let the batch norms of a module see the batch of all processes.
-
-    On a GPU that is PyTorch's ``SyncBatchNorm``, which does not run on a CPU.
-    """
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        return
+    """Let the batch norms of a module see the batch of all processes while these are together."""
     for part in module.modules():
         if isinstance(part, _BatchNorm):
-            part.__class__ = SyncBatchNorm
+            part.__class__ = BatchNormOnGPU if device.type == "cuda" else BatchNormOnCPU
 
 
-class SyncBatchNorm(_BatchNorm):
-    """Batch norm with the statistics of all processes, in PyTorch's arithmetic of one."""
+class BatchNormOnGPU(nn.SyncBatchNorm):
+    """PyTorch's, but for a process that evaluates alone: it would wait for the others."""
+
+    process_group = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``(N, C, ...)`` to the same."""
+        return _BatchNorm.forward(self, input) if size() == 1 else super().forward(input)
+
+
+class BatchNormOnCPU(_BatchNorm):
+    """The same for a CPU, where PyTorch has none."""
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         """Any number of places, as of the classes this takes the place of."""

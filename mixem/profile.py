@@ -287,7 +287,7 @@ class _Stage:
         precision: str,
     ):
         self.method, self.name, self.optimiser, self.clock = method, name, optimiser, clock
-        self.network = parallel(method, clock.device)  # of one process
+        self.network = parallel(method)  # of one process
         self.accumulate, self.bfloat16 = config.accumulate, precision == "bfloat16"
         self.batch = min(config.batch_size, len(images))
         self.steps = max(1, len(images) // (self.batch * config.accumulate))

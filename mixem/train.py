@@ -292,7 +292,7 @@ def train(
     bar = tqdm(total=total, initial=first, unit=" steps", disable=not (progress and leads()))
     step, order, stop = first, None, False
     with together(place), compiled(method, plan[0], place, compile), bar:
-        network = parallel(method, place)
+        network = parallel(method)
         while step < total and not stop:
             epoch, position = divmod(step, steps)
             rate = config.rate(epoch, position / steps)
@@ -400,11 +400,11 @@ class _Step(nn.Module):
         return self.method.supervised_step(views, labels)
 
 
-def parallel(method: Method, device: torch.device) -> nn.Module:
+def parallel(method: Method) -> nn.Module:
     """The method's step, whose gradients are the mean over all processes."""
     if size() == 1:
         return _Step(method)
-    synchronise_batch_norm(method, device)
+    synchronise_batch_norm(method, next(method.parameters()).device)
     return DistributedDataParallel(_Step(method), find_unused_parameters=method.rests_parts)
 
 

@@ -71,7 +71,7 @@ def step(make, name, labelled, done):
             kept = torch.rand(4, IMAGES, method.feature_size, generator=seeded(0, "bank", 0))
             method.banked.append((kept.double(), method.compare(kept.double()).detach()))
         method.before_step(done)
-        network = parallel(method, CPU)
+        network = parallel(method)
         views = wide(method.draw_views(pixels, seeded(0, "views", 3)))
         terms = network(views, name, labels).terms
         sum(terms.values()).backward()

@@ -137,3 +137,15 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch):
         distributed.own_device("auto")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert distributed.own_device("cuda") == "cuda:1"
+
+
+def test_the_batch_norm_for_gpus_is_a_plain_one_for_a_process_alone():
+    torch.manual_seed(0)
+    plain, synchronised = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    distributed.synchronise_batch_norm(synchronised, torch.device("cuda"))
+    assert isinstance(synchronised, torch.nn.SyncBatchNorm)  # as DistributedDataParallel asks
+    x = torch.randn(4, 3, 2, 2)
+    for _ in range(2):
+        assert torch.equal(plain(x), synchronised(x))
+        assert torch.equal(plain.running_var, synchronised.running_var)
+        plain.eval(), synchronised.eval()
