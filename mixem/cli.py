@@ -19,6 +19,7 @@ from mixem.distributed import leads
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.experiments import EXPERIMENTS, Experiment, get
+from mixem.experiments.settings import whole
 from mixem.methods import extract
 from mixem.profile import profile
 from mixem.records import METRICS, Table, comparison, load_records, save_record, summarise, variant
@@ -187,9 +188,7 @@ def _profile(options: argparse.Namespace) -> int:
 def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
     changes: dict[str, Any] = {}
     if options.images:
-        split = options.split or _whole(options.images)
-        changes |= {"images": options.images, "train_split": split, "test_split": split}
-        changes |= {"protocol__fit_split": split, "over_split": None}
+        experiment = experiment.on(options.images, split=options.split)
     elif options.split:
         raise InputError("--split was given without --images; give both")
     if options.clusters is not None:
@@ -200,10 +199,6 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
             raise InputError(f"--set {text!r} has no '='; give PATH=VALUE, as training.epochs=20")
         changes[path.replace(".", "__")] = _literal(value)
     return experiment.override(**changes)
-
-
-def _whole(images: str) -> str:
-    return "all" if images.startswith("folder:") else "train+test"
 
 
 def _literal(text: str) -> Any:
@@ -227,7 +222,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     finished = load_run(options.run)
     experiment = finished.experiment
     if options.images:
-        split = options.split or _whole(options.images)
+        split = options.split or whole(options.images)
     elif options.split:
         raise InputError("--split was given without --images; give both")
     else:

@@ -471,3 +471,13 @@ def test_unknown_experiments(name, message):
     with pytest.raises(InputError) as error:
         get(name)
     assert message in str(error.value)
+
+
+def test_other_images_serve_for_everything():
+    e = get("stl10/iic").on("folder:photos")
+    paths = ("train_split", "test_split", "protocol.fit_split")
+    assert {e.values()[path] for path in paths} == {"all"}
+    assert e.over_split is None
+    assert e.source("images") == "changed for this run"
+    assert get("digits/simclr").on("mnist").train_split == "train+test"
+    assert get("digits/simclr").on("mnist", split="test").protocol.fit_split == "test"

@@ -190,6 +190,26 @@ class Experiment:
         """Where the value at ``path`` comes from; a group's source serves its members."""
         return self.sources.get(path) or self.sources[path.split(".")[0]]
 
+    def on(self, images: str, *, split: str | None = None) -> "Experiment":
+        """This experiment on other images, which serve for training and, with labels, for scores.
+
+            >>> from mixem.experiments import get
+            >>> get("digits/simclr").on("folder:photos").override(clusters=3).train_split
+            'all'
+
+        Args:
+            images: Such as ``folder:PATH``; see :func:`mixem.data.load_images`.
+            split: By default all of them.
+        """
+        split = split or whole(images)
+        return self.override(
+            images=images,
+            train_split=split,
+            test_split=split,
+            protocol__fit_split=split,
+            over_split=None,
+        )
+
     def override(self, **changes: Any) -> "Experiment":
         """This experiment with other values, given by path with a double underscore for the dot.
 
@@ -220,6 +240,11 @@ class Experiment:
                 sources={**changed.sources, path: "changed for this run"},
             )
         return changed
+
+
+def whole(images: str) -> str:
+    """The split that is all of a set of images, or of a folder."""
+    return "all" if images.startswith("folder:") else "train+test"
 
 
 OPTIONAL = {  # what may be None, wherever it stands
