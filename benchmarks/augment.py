@@ -4,7 +4,6 @@ The recipe is random resized crop, flip, colour jitter and greyscale at 32 x 32,
 on CIFAR-10 (its blur is left out on all sides). lightly's transforms are torchvision's PIL ones.
 """
 
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -166,8 +165,9 @@ def left_out(recipe: Augmentation, images: torch.Tensor, *, rounds: int) -> str:
     }
     runs["drawing"] = partial(recipe.draw, len(images), *images.shape[2:], generator)
     times = in_turns(runs, device=str(images.device), rounds=3 * rounds)
-    medians = {name: statistics.median(spent) for name, spent in times.items()}
-    whole, drawing = medians.pop("all"), medians.pop("drawing")
-    parts = {name: whole - ms for name, ms in medians.items()} | {"drawing": drawing}
-    most = sorted(parts, key=lambda name: -parts[name])
-    return f"of {whole:.1f} ms " + ", ".join(f"{name} {parts[name] / whole:.0%}" for name in most)
+    least = {name: min(spent) for name, spent in times.items()}
+    whole, drawing = least.pop("all"), least.pop("drawing")
+    parts = {name: (whole - ms) / whole for name, ms in least.items()}
+    parts["drawing"] = drawing / whole
+    most = sorted((name for name in parts if parts[name] > 0), key=lambda name: -parts[name])
+    return f"of {whole:.1f} ms " + ", ".join(f"{name} {parts[name]:.0%}" for name in most)

@@ -124,7 +124,7 @@ def growths() -> list[Growth]:
     ]  # fmt: skip
 
 
-def measure(growth: Growth, device: str, *, rounds: int = 3) -> Found:
+def measure(growth: Growth, device: str, *, rounds: int = 5) -> Found:
     """Time and memory of a forward and a backward pass at each size, in turns."""
     generator = torch.Generator().manual_seed(0)
 
@@ -173,7 +173,7 @@ def peak_bytes(run: Callable[[], None], device: str) -> int:
     return max(itertools.accumulate(change for _, change in changes))
 
 
-def found(device: str, *, rounds: int = 3) -> Iterator[Found]:
+def found(device: str, *, rounds: int = 5) -> Iterator[Found]:
     """All of :func:`growths`."""
     for growth in growths():
         yield measure(growth, device, rounds=rounds)

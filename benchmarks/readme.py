@@ -21,21 +21,22 @@ from mixem.records import Table
 
 PREFACE = """# Benchmarks
 
-`make bench` measures this and writes this file. What is compared takes turns in one run: other
-work on the machine falls on all of it, so trust the ratios more than the milliseconds. A time is
-the median over the rounds, a ratio the median of the rounds' ratios, with the least and the
-greatest. A loss is timed forward and backward, after its values and gradients were found equal to
-the other's in float64. A ratio above 1 means that ours is faster; the goals are our own.
+`make bench` measures this and writes this file; `make bench BENCH="--device cuda"` on a GPU, with
+two goals more. What is compared takes turns in one run: other work on the machine falls on all of
+it, so trust the ratios more than the milliseconds. A time is the median over the rounds, a ratio
+the median of the rounds' ratios, with the least and the greatest. A loss is timed forward and
+backward, after its values and gradients were found equal to the other's in float64. A ratio above
+1 means that ours is faster; beside a matrix product it is the share of its speed. The goals are
+our own.
 """
 GROWTH = f"""## Cost of growth
 
 Exponents of the curves that fit time and memory best, forward and backward, while one size doubles
 and all others stay; in brackets what is expected at most, and "steeper" where it is exceeded by
-more than {growth.TOLERANCE}. Fixed costs make an exponent smaller, a cache that is outgrown makes
-it larger. Times are the least of the rounds.
-The memory is what a loss holds at most beyond its arguments. Only NT-Xent grows with the square of
-the batch, by its 2B x 2B similarities; as its memory does not grow with the embedding, it never
-holds a difference or product for each pair.
+more than {growth.TOLERANCE}. Fixed costs make an exponent smaller, outgrown caches make it larger.
+Times are the least of the rounds; the memory is what a loss holds at most beyond its arguments.
+Only NT-Xent grows with the square of the batch, by its 2B x 2B similarities. Its memory does not
+grow with the embedding: it never holds a vector for each pair.
 """
 PARTS = {"augment": augment.rows, "losses": losses.rows, "steps": steps.rows}
 

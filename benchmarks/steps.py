@@ -130,7 +130,7 @@ def resnet18(device: str, *, batch_size: int = 32, rounds: int = 3, steps: int =
     return [
         Row(
             f"ResNet-18 step, {what}, batch {found[0].passes[0].images}",
-            "the same operations at the speed of a bf16 matrix product",
+            f"a bf16 matrix product's {found[0].peak / 1e9:,.0f} GFLOP/s",
             Speed.of(times),
             Speed.of(ideal),
             Speed.of(share),
