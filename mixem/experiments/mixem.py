@@ -241,7 +241,7 @@ _CIFAR10_SMALL = replace(
     _simclr_of(_CIFAR10),
     name="cifar10/simclr-small",
     backbone="small-resnet",
-    training=replace(DIGITS_SIMCLR.training, epochs=24, constant_epochs=1),
+    training=replace(DIGITS_SIMCLR.training, epochs=16, constant_epochs=1),
     protocol=KMeansProtocol(fit_split="train"),
     sources={
         **_simclr_of(_CIFAR10).sources,
@@ -280,6 +280,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _MNIST_SMALL,
     _mixem_of(_MNIST_SMALL, DIGITS_MIXEM, 5),
     _CIFAR10_SMALL,
-    _mixem_of(_CIFAR10_SMALL, _CIFAR10, 12),
+    _mixem_of(_CIFAR10_SMALL, _CIFAR10, 8),
     *(e for base in (_STL10, _CIFAR10, _CIFAR20) for e in (_simclr_of(base), base)),
 )
