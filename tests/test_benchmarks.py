@@ -1,6 +1,7 @@
 """The benchmarks compare like with like, take turns, and write what they find."""
 
 import dataclasses
+import functools
 import importlib
 import itertools
 import sys
@@ -196,6 +197,18 @@ def test_the_share_of_the_peak(module, monkeypatch):
     assert row.ratio.median == pytest.approx(row.theirs.median / row.ours.median)
     assert 0 < row.ratio.median < 1
     assert row.goal == 0.8
+
+
+def test_seconds_an_epoch_beside_the_goal(module, monkeypatch):
+    steps = module("steps")
+    monkeypatch.setattr(steps, "EPOCH_GOALS", {"digits/simclr": 2.0})
+    monkeypatch.setattr(steps, "profile", functools.partial(steps.profile, steps=1))
+    (row,) = steps.epochs("cpu", rounds=1)
+    assert row.what == "an epoch of `digits/simclr`"
+    assert row.theirs.median == 2000
+    assert row.ratio.median == pytest.approx(2000 / row.ours.median)
+    assert row.goal == 1
+    assert "forward" in row.why()
 
 
 # Growth ------------------------------------------------------------------------------------------
