@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TextIO
 
 from mixem.checkpoint import write_atomically
 from mixem.data import ImageSet, load_images
-from mixem.distributed import leads
+from mixem.distributed import leads, part
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
 from mixem.experiments import EXPERIMENTS, Experiment, get
@@ -160,6 +160,7 @@ def _train(options: argparse.Namespace) -> int:
         checkpoint_seconds=options.checkpoint_seconds,
         progress=not options.quiet,
     )
+    part()
     if not leads():  # of several processes one speaks
         return 0 if finished else STOPPED
     if finished is None:

@@ -8,7 +8,6 @@ So a mean over images needs nothing, if all have equally many, and whatever is n
 images goes through :func:`total`, which is differentiable.
 """
 
-import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,8 @@ _together = False
 
 def processes() -> int:
     """How many processes torchrun started, 1 without it."""
-    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+    by_torchrun = dist.is_available() and dist.is_torchelastic_launched()
+    return int(os.environ["WORLD_SIZE"]) if by_torchrun else 1
 
 
 def leads() -> bool:
@@ -40,8 +40,13 @@ def own_device(device: str) -> str:
     """The device of this process: "auto" and "cuda" become a GPU of its own.
 
     Raises:
-        InputError: If there are more processes on this machine than GPUs.
+        InputError: If there are more processes on this machine than GPUs, or they would share one.
     """
+    if processes() > 1 and device.startswith("cuda:"):
+        raise InputError(
+            f"{processes()} processes on the one GPU {device}; "
+            "give --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
     wants_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if processes() == 1 or not wants_gpu:
         return device
@@ -55,13 +60,21 @@ def own_device(device: str) -> str:
 
 
 def connect(device: torch.device) -> None:
-    """Connect the processes that torchrun started, once and for all; nothing without it."""
+    """Connect the processes that torchrun started, if they are not yet; nothing without it."""
     if processes() == 1 or dist.is_initialized():
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    atexit.register(dist.destroy_process_group)  # not earlier: they could not connect again
+
+
+def part() -> None:
+    """End the connection, when all went well: they cannot connect again.
+
+    After an error in one process this would wait for the others, for ever on a GPU.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from mixem.distributed import total
+from mixem.distributed import size, total
 from mixem.methods import Step
 
 
@@ -30,17 +30,17 @@ class Meter:
             value = value.detach().double()
             one = torch.ones_like(value)
             broken = value.isfinite().logical_not().double()
-            self._sum(f"term {name}", torch.stack([value, one, broken]))
+            self._mean(f"term {name}", [value, one, broken])
         for name, value in (step.details or {}).items():
             value = value.double()
-            self._sum(f"detail {name}", torch.stack([value, torch.ones_like(value)]))
+            self._mean(f"detail {name}", [value, torch.ones_like(value)])
         for name, value in (step.hits or {}).items():
             self._sum(f"hits {name}", value.double())
         if (p := step.assignments) is not None:
             chosen = F.one_hot(p.argmax(-1), p.shape[-1])
             self._sum("usage", chosen.sum(-2).double())
             confidence = p.max(-1).values.mean(-1).double()
-            self._sum("confidence", torch.stack([confidence, torch.ones_like(confidence)]))
+            self._mean("confidence", [confidence, torch.ones_like(confidence)])
         self.bounds |= step.bounds
 
     def read(self) -> dict[str, Any]:
@@ -85,9 +85,16 @@ class Meter:
             # Far above it are wrong guesses, as of a network that has only begun to learn.
             if 0.995 < row["terms"].get(name, 0) / bound < 1.05:
                 return f"the {words} stays at its bound {bound:.3f}: all embeddings are alike"
-        if row["terms"].get("main", -math.inf) > -1e-3:
-            return "the loss of the main head stays at 0: its clusters say nothing of the image"
+        stuck = self.bounds.get("main", math.inf)
+        if row["terms"].get("main", -math.inf) > stuck - 1e-3:
+            return (
+                f"the loss of the main head stays at {stuck:.3g}: "
+                "its clusters say nothing of the image"
+            )
         return None
+
+    def _mean(self, name: str, values: list[torch.Tensor]) -> None:
+        self._sum(name, torch.stack(values) / size())  # a step counts once, however many share it
 
     def _sum(self, name: str, value: torch.Tensor) -> None:
         self.state[name] = self.state[name] + value if name in self.state else value

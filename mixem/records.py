@@ -59,6 +59,7 @@ def records_of(
         **changes: The settings that differ, by path with a double underscore for the dot, such as
             ``settings__repeats=1``.
     """
+
     def counted(values: dict[str, Any]) -> dict[str, Any]:
         return {path: v for path, v in values.items() if not path.startswith("training.")}
 
@@ -66,7 +67,7 @@ def records_of(
     wanted = json.loads(json.dumps({k.replace("__", "."): v for k, v in changes.items()}))
 
     def fits(overrides: dict[str, Any]) -> bool:
-        return counted(overrides) == counted(wanted) if wanted else not overrides
+        return bool(overrides) == bool(wanted) and counted(overrides) == counted(wanted)
 
     return [r for r in records if r["experiment"] == experiment and fits(r["overrides"])]
 

@@ -132,7 +132,9 @@ def run(
         views = experiment.views
         folder = experiment.images.startswith("folder:")
         size = max(views.size, views.plain_size or 0) if folder else None
-        return load_images(experiment.images, split=split, root=root, download=download, size=size)
+        return load_images(
+            experiment.images, split=split, root=root, download=download and leads(), size=size
+        )
 
     # What can be wrong is found out here, before the folder is taken and hours are spent.
     splits = (
@@ -170,9 +172,7 @@ def run(
     identity = {"experiment": to_dict(experiment), "seed": seed, "data": images.fingerprint}
     if start:
         identity["start"] = str(Path(start).resolve())
-    wait()  # until all have looked whether it is finished
-    if leads():
-        _claim(folder, identity)
+    _claim(folder, identity)
     if finished:
         return load_run(folder)
 
@@ -373,9 +373,9 @@ def hardware(device: str, processes: int = 1) -> str:
 def _claim(folder: Path, config: dict[str, Any]) -> None:
     """Make the folder this run's own, or see that it already is."""
     file = folder / "config.json"
-    if not file.exists():
+    if leads() and not file.exists():
         write_json(file, config)
-        return
+    wait()
     found = read_json(file)
     if found != config:
         found = found if isinstance(found, dict) else {}

@@ -44,6 +44,7 @@ from mixem.distributed import (
     size,
     synchronise_batch_norm,
     together,
+    wait,
 )
 from mixem.errors import InputError
 from mixem.meter import Meter
@@ -58,7 +59,7 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the images.
-        batch_size: Images a step. An incomplete last batch is left out; a set smaller than one
+        batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
             batch is a batch. Of several processes each takes its part of it.
         accumulate: Batches whose gradients are added up before the weights change. The losses
             see one batch at a time.
@@ -274,7 +275,8 @@ def train(
                 f"{checkpoint} is of another network or version of mixem; "
                 "choose another --out or delete the folder"
             ) from error
-        if place.type == "cpu" and state["threads"] != torch.get_num_threads():
+        other = state["threads"] != torch.get_num_threads()
+        if place.type == "cpu" and other and leads():
             warnings.warn(
                 f"the run began with {state['threads']} threads and goes on with "
                 f"{torch.get_num_threads()}; the result will differ in the last digits",
@@ -341,7 +343,8 @@ def train(
             bar.set_postfix({k: f"{v:.3f}" for k, v in row["terms"].items()}, refresh=False)
             now = time.monotonic()
             if step % steps == 0:
-                if epoch + 1 == max(2, config.epochs // 10) and (collapse := meter.collapsed(row)):
+                collapse = meter.collapsed(row) if epoch + 1 == max(2, config.epochs // 10) else ""
+                if collapse and leads():
                     warnings.warn(f"{plan[0].name}, epoch {epoch + 1}: {collapse}", stacklevel=2)
                 meter = Meter()
                 history.append(row | {"seconds": round(earlier + now - began, 3)})
@@ -363,6 +366,7 @@ def train(
                 }
                 save_checkpoint(out / "checkpoint.pt", state)
                 saved = now
+    wait()  # torchrun would end the process that still writes if another one stopped early
     method.eval()
     seconds = earlier + time.monotonic() - began
     return Training(

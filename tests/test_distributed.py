@@ -67,9 +67,9 @@ def test_the_cases_use_all_their_terms(of_two):
 def train(out, *more):
     return [
         "-m", "mixem", "train", "digits/iic", f"--out={out}", "--device=cpu", "--quiet",
-        "--set=training.epochs=4", "--set=training.batch_size=598", "--set=settings.repeats=1",
+        "--set=training.epochs=2", "--set=training.batch_size=32", "--set=settings.repeats=1",
         "--set=settings.sub_heads=2", "--set=training.snapshots=()", "--set=backbone=small",
-        "--set=views.size=8", "--set=training.learning_rate=1e-3", "--checkpoint-seconds=0", *more,
+        "--set=views.size=8", "--set=training.learning_rate=1e-4", *more,
     ]  # fmt: skip
 
 
@@ -82,26 +82,37 @@ def test_a_run_begun_by_one_process_is_finished_by_two(tmp_path):
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stderr
-    begun = load_checkpoint(shared / "checkpoint.pt")["step"]
-    assert begun > 0
 
+    def step():
+        return load_checkpoint(shared / "checkpoint.pt")["step"]
+
+    assert step() == 50  # in the midst of an epoch, whose sums the two have to go on with
+    torchrun(2, *train(shared, "--max-minutes=0"), fails=True)  # that is, 3 and not 0
+    assert step() == 100
     output = torchrun(2, *train(shared))
     assert output.count("digits/iic, seed 0: complete") == 1  # one of the two speaks
-    assert sorted(file.name for file in shared.iterdir()) == sorted(
-        file.name for file in alone.iterdir()
-    )
+    files = [sorted(file.name for file in folder.iterdir()) for folder in (alone, shared)]
+    assert files[0] == files[1]
     logs, records = [], []
     for folder in (alone, shared):
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         logs.append([json.loads(line) for line in lines])
         records.append(json.loads((folder / "record.json").read_text(encoding="utf-8")))
-    assert len(logs[1]) == 4
-    assert logs[1][-1]["step"] > begun
     # The order of a sum differs, and float32 with it, a little more at every step.
     for one, two in zip(*logs, strict=True):
+        assert two["step"] == one["step"]
         assert two["terms"] == pytest.approx(one["terms"], abs=2e-3)
+        for used in zip(two["usage"], one["usage"], strict=True):
+            assert used[0] == pytest.approx(used[1], abs=0.02)
     assert records[1]["hardware"] == "2 processes: " + records[0]["hardware"]
-    assert records[1]["usage"].keys() == records[0]["usage"].keys()
+
+
+def test_two_processes_refuse_the_folder_of_another_run(tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.json").write_text('{"seed": 3}', encoding="utf-8")
+    error = torchrun(2, *train(out), fails=True)
+    assert "holds another run (other experiment and seed and data)" in error
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):
@@ -135,6 +146,8 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch):
     assert distributed.own_device("cpu") == "cpu"
     with pytest.raises(InputError, match="3 processes on a machine with 2 GPUs; give torchrun"):
         distributed.own_device("auto")
+    with pytest.raises(InputError, match="3 processes on the one GPU cuda:1; give --device cuda"):
+        distributed.own_device("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert distributed.own_device("cuda") == "cuda:1"
 

@@ -141,6 +141,7 @@ def test_records_are_loaded_by_experiment_and_seed(tmp_path):
         ({"settings__over_clusters": 10}, [4]),
         ({"settings__repeats": 1}, [5]),
         ({"settings__repeats": 1, "training__epochs": 40}, [5]),
+        ({"training__epochs": 40}, [3]),
         ({"settings__sub_heads": 1, "settings__repeats": 1}, [6]),
         ({"settings__sub_heads": 1}, []),
         ({"settings__over_clusters": 20}, []),

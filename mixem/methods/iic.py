@@ -1,5 +1,7 @@
 """IIC (Ji, Henriques and Vedaldi 2019): clusters that two views of an image agree on."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -99,9 +101,11 @@ class IIC(Method):
     def step(self, views: torch.Tensor, name: str = "main") -> Step:
         """The mean loss of the sub-heads of one head."""
         losses, p = self.losses(views, name)
+        terms = {name: losses.mean()}
+        bounds = {name: -2 * max(0.0, self.lamb - 1) * math.log(p.shape[-1])}  # of equal answers
         if name == "over":
-            return Step({name: losses.mean()}, None, {name: 0.0})
-        return Step({name: losses.mean()}, p.detach(), {name: 0.0}, {"sub_heads": losses.detach()})
+            return Step(terms, None, bounds)
+        return Step(terms, p.detach(), bounds, {"sub_heads": losses.detach()})
 
     @torch.no_grad()
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:

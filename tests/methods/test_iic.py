@@ -8,6 +8,7 @@ import torch
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
 from mixem.losses import iic
+from mixem.meter import Meter
 from mixem.methods import IIC, extract
 from mixem.models import ClusterNet6c
 from mixem.train import TrainConfig, train
@@ -212,3 +213,19 @@ def test_images_without_labels_are_enough():
 def test_impossible_options(options, message):
     with pytest.raises(InputError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize("lamb", [0.8, 1.0, 1.5])
+def test_answers_that_say_nothing_are_noticed_whatever_the_weight(lamb):
+    method = make(lamb=lamb)
+    with torch.no_grad():
+        for p in method.heads["main"].parameters():
+            p.zero_()  # equal answers for all images
+    meter = Meter()
+    views = method.draw_views(digits().images[:8], seeded())
+    meter.add(method.step(views, "main"))
+    row = meter.read()
+    row["used"] = 2  # of equal answers the first cluster has all
+    assert "its clusters say nothing of the image" in meter.collapsed(row)
+    row["terms"]["main"] -= 1
+    assert meter.collapsed(row) is None
