@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
@@ -290,10 +291,17 @@ def accuracy_along(
     if log:
         axis.set_xscale("log")
     places = sorted({place for points in drawn.values() for place in points})
-    axis.set_xticks(places, [f"{place:g}" for place in places])
+    axis.set_xticks(places, _apart(axis, places))
     axis.minorticks_off()
     figure.legend(loc="outside lower center", ncols=len(drawn))
     return figure
+
+
+def _apart(axis: Axes, places: Sequence[float]) -> list[str]:
+    """Labels of the places, left out where the next one is too near."""
+    x = axis.transAxes.inverted().transform(axis.transData.transform([(p, 0) for p in places]))
+    gaps = [*np.diff(x[:, 0]), np.inf]
+    return [f"{p:g}" if gap > 0.05 else "" for p, gap in zip(places, gaps, strict=True)]
 
 
 @styled

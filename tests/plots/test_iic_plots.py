@@ -208,6 +208,13 @@ def test_accuracy_along_draws_means_in_order() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["this run"]
 
 
+def test_accuracy_along_leaves_out_labels_that_would_touch() -> None:
+    points = {float(place): (0.9, None) for place in (20, 40, 80, 160, 170)}
+    (axis,) = accuracy_along({"runs": points}, xlabel="images", log=True).axes
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    assert labels == ["20", "40", "80", "", "170"]
+
+
 @pytest.mark.parametrize("series", [{}, {"this run": {}}])
 def test_accuracy_along_says_what_was_not_run(series) -> None:
     (axis,) = accuracy_along(series, xlabel="k", log=True).axes
