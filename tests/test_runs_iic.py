@@ -25,6 +25,7 @@ SMALL = {
     "training__snapshots": (0, 2),
     "settings__repeats": 1,
     "settings__sub_heads": 3,
+    "settings__lamb": 1.0,  # with more the loss hardly leaves that of equal answers so soon
 }
 
 

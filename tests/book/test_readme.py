@@ -2,9 +2,9 @@
 
 The Python blocks of a page are run as one script, from top to bottom. In console and bash
 blocks the lines ``python -m mixem ...`` are run one after the other in one folder, in which
-``photos/`` holds a few pictures; a line that stood on an earlier page is not run again, and a
-training that does not say how long takes two epochs. Lines ``make ...`` must name a target. Other
-commands must be known here.
+``photos/`` holds a few pictures; a line that stood on an earlier page is not run again, a
+training that does not say how long takes two epochs, and a profile one step of a few images.
+Lines ``make ...`` must name a target. Other commands must be known here.
 """
 
 import os
@@ -18,6 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from mixem.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "index.md"]
@@ -77,6 +79,8 @@ def test_mixem_commands_run(tmp_path: Path) -> None:
         if words[:3] == ["python", "-m", "mixem"]:
             if words[3] == "train" and "training.epochs" not in command:
                 words += ["--set", "training.epochs=2"]
+            if words[3] == "profile":
+                words += ["--set", "training.batch_size=8", "--steps", "1"]
             done = run(words[1:], tmp_path)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
@@ -88,6 +92,8 @@ def test_other_commands_are_right(command: str) -> None:
     match words:
         case ["python", "-m", "mixem", *_]:
             pass  # run above
+        case ["torchrun", "--standalone", "--nproc-per-node", _, "-m", "mixem", "train", name, *_]:
+            assert name in EXPERIMENTS  # tests/test_distributed.py runs one
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text("utf8")
             for target in targets:
