@@ -289,8 +289,8 @@ class _Stage:
         self.method, self.name, self.optimiser, self.clock = method, name, optimiser, clock
         self.network = parallel(method)  # of one process
         self.accumulate, self.bfloat16 = config.accumulate, precision == "bfloat16"
-        self.batch = min(config.batch_size, len(images))
-        self.steps = max(1, len(images) // (self.batch * config.accumulate))
+        self.batch = config.batch_for(images)
+        self.steps = len(images) // (self.batch * config.accumulate)
         self.halfway = config.epochs * self.steps // 2  # by then all that is trained late is
         labels = method.targets(images)
         self.pixels = images.images

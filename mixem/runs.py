@@ -355,10 +355,10 @@ def from_dict(values: dict[str, Any]) -> Experiment:
         raise InputError(f"settings of another version of mixem ({error}); train again") from error
 
 
-def hardware(device: str, processes: int = 1) -> str:
-    """What a run computed on, in words."""
-    if processes > 1:
-        return f"{processes} processes: {hardware(device)}"
+def hardware(device: str, shared_by: int = 1) -> str:
+    """What a run computed on, in words; of several processes, their number too."""
+    if shared_by > 1:
+        return f"{shared_by} processes: {hardware(device)}"
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()

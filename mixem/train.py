@@ -113,6 +113,20 @@ class TrainConfig:
                 "give a positive rate and a decay of at least 0"
             )
 
+    def batch_for(self, images: ImageSet) -> int:
+        """Images a batch of these.
+
+        Raises:
+            InputError: If ``accumulate`` asks for more images than there are.
+        """
+        batch = min(self.batch_size, len(images))
+        if batch * self.accumulate > len(images):
+            raise InputError(
+                f"accumulate asks for {self.accumulate} batches of {batch} a step, "
+                f"{images.name} has {len(images)} images; give fewer"
+            )
+        return batch
+
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.
 
@@ -224,13 +238,8 @@ def train(
         else labels.to(pixels[part.fingerprint].device)
         for part in plan
     ]  # fmt: skip
-    sizes = [min(config.batch_size, len(part)) for part in plan]
-    for part, batch_size in zip(plan, sizes, strict=True):
-        if batch_size * config.accumulate > len(part):
-            raise InputError(
-                f"accumulate asks for {config.accumulate} batches of {batch_size} a step, "
-                f"{part.name} has {len(part)} images; give fewer"
-            )
+    sizes = [config.batch_for(part) for part in plan]
+    for batch_size in sizes:
         if batch_size % processes():
             raise InputError(
                 f"a batch of {batch_size} images for {processes()} processes; "

@@ -24,6 +24,7 @@ def test_the_experiments_there_are():
     plus = ("stl10", "cifar10", "cifar100-20", "mnist", "digits")
     assert set(EXPERIMENTS) - set(published) == {
         "mnist/iic",
+        "mnist/iic-short",
         "cifar100/imc-swav",
         "tiny-imagenet/imc-swav",
         *(f"mnist/{method}-small" for method in ("simclr", "mixem", "iic", "imc-swav")),
@@ -254,6 +255,21 @@ def test_the_settings_of_iic(name):
     assert {e.training.rate(epoch) for epoch in (0, 10, e.training.epochs - 1)} == {1e-4}
     assert e.training.weight_decay == 0
     assert e.mapping == "one-to-one"
+
+
+def test_the_small_recipes_of_iic_on_mnist():
+    """One has the paper's views, the other its own; the rest is the same, but for sub-heads."""
+    paper, short, small = map(get, ("mnist/iic", "mnist/iic-short", "mnist/iic-small"))
+    assert short.views == paper.views
+    changed = {path for path, value in small.values().items() if value != short.values()[path]}
+    assert {path for path in changed if not path.startswith("views.")} == {
+        "name", "settings.sub_heads", "settings.clear_steps", "training.schedule",
+    }  # fmt: skip
+    steps = 70_000 // small.training.batch_size
+    assert small.settings.passes[:2] == ("main", "main")
+    assert small.settings.clear_steps == 2 * steps  # as its source says
+    assert small.views.cutout_width == small.views.cutout == 1.0
+    assert paper.settings.clear_steps == paper.views.cutout == 0
 
 
 @pytest.mark.parametrize("name", IIC_PLUS)

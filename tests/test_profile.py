@@ -97,6 +97,12 @@ def test_operations_are_those_of_forward_and_backward(tiny, seconds, monkeypatch
     assert only.steps == 1797 // (accumulate * 100)
 
 
+def test_what_cannot_be_trained_is_not_profiled(tiny):
+    experiment = tiny.override(training__accumulate=18, training__batch_size=100)
+    with pytest.raises(InputError, match="18 batches of 100 a step, digits has 1797 images"):
+        profile(experiment, **ONE_STEP)
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [

@@ -63,6 +63,8 @@ class Augmentation:
         cutout: Probability that a square of an image becomes black.
         cutout_sides: Least and greatest side of that square, in sides of the view and rounded down
             to pixels; it lies wholly inside.
+        cutout_width: Width of what becomes black, in the same unit, ``cutout_sides`` being its
+            height; 1 for a band from edge to edge, None for a square.
         brightness: The factor is drawn from 1 - brightness (at least 0) to 1 + brightness.
         contrast: The same for contrast.
         saturation: The same for saturation; nothing happens to one-channel images.
@@ -98,6 +100,7 @@ class Augmentation:
     shear: float = 0.0
     cutout: float = 0.0
     cutout_sides: tuple[float, float] = (0.2, 0.7)
+    cutout_width: float | None = None
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -138,6 +141,9 @@ class Augmentation:
             ("blur_sigma", math.inf), ("cutout_sides", 1),
         ):  # fmt: skip
             self._check_range(name, most)
+        wide = self.cutout_width
+        fits = wide is None or (_finite(wide) and 0 < wide <= 1)
+        self._check("cutout_width", "a number above 0, at most 1, or None", fits)
         self._check("linear_colour", "True or False", isinstance(self.linear_colour, bool))
         self._check(
             "blur_kernel",
@@ -242,9 +248,12 @@ class Augmentation:
                 draws["shear"].mul_(chosen)
         if self.cutout:
             low, high = (int(share * self.size) for share in self.cutout_sides)
-            side = uniform(low, high + 1).floor_().clamp_max_(high).mul_(happens(self.cutout))
-            corner = _corner((self.size - side)[:, None].expand(-1, 2), uniform)
-            draws["hole"] = torch.cat([corner, side[:, None], side[:, None]], 1)
+            tall = uniform(low, high + 1).floor_().clamp_max_(high).mul_(happens(self.cutout))
+            wide = tall
+            if self.cutout_width is not None:
+                wide = torch.full_like(tall, int(self.cutout_width * self.size))
+            sides = torch.stack([tall, wide], 1)
+            draws["hole"] = torch.cat([_corner(self.size - sides, uniform), sides], 1)
         if self.jitter:
             chosen = happens(self.jitter)
             for name in ("brightness", "contrast", "saturation"):

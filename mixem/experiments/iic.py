@@ -30,6 +30,7 @@ _SOURCES = {
     "settings.passes": "commands.txt: head_A_first, head_A_epochs, head_B_epochs",
     "settings.lamb": "commands.txt: lamb_A, lamb_B",
     "settings.head_std": "residual.py, vgg.py",
+    "settings.clear_steps": "the paper cuts nothing out",
     "training": "commands.txt",
     "training.epochs": "length of the author's log; the command's bound was never reached",
     "training.batch_size": "commands.txt: batch_sz / num_dataloaders; in order there",
@@ -315,22 +316,49 @@ _OURS = {
     "training.constant_epochs": "this book, chosen for two CPU cores",
     "training.schedule": "this book, chosen for two CPU cores",
 }
-_MNIST_SMALL = replace(
+_MNIST_SHORT = replace(
     _MNIST,
-    name="mnist/iic-small",
+    name="mnist/iic-short",
     backbone="clusternet6c-16-batch",
     settings=replace(_MNIST.settings, repeats=3, head_std=None),
     training=replace(_constant(3, 50, 3e-3), constant_epochs=1),
     sources={**_OURS, "settings.repeats": "this book, chosen for two CPU cores"},
 )
+# Bands hide the bar of a seven, so that a barred seven and a plain one look alike; a two and a
+# three do not. From the start they would keep clusters from forming.
+_MNIST_SMALL = replace(
+    _MNIST_SHORT,
+    name="mnist/iic-small",
+    views=replace(
+        _MNIST_VIEWS,
+        crop_sides=(20, 24),
+        centre=1.0,
+        affine=1.0,
+        degrees=20,
+        translate=0.05,
+        scale=(0.9, 1.1),
+        shear=20,
+        cutout=1.0,
+        cutout_sides=(0.25, 0.46),
+        cutout_width=1.0,
+    ),
+    settings=replace(_MNIST_SHORT.settings, sub_heads=10, clear_steps=2800),
+    training=replace(_MNIST_SHORT.training, schedule="steps"),
+    sources={
+        **_MNIST_SHORT.sources,
+        "views": "this book, chosen in tries with seed 0 by where the sevens went",
+        "settings.sub_heads": "this book: of five, at times none is good; five in the paper",
+        "settings.clear_steps": "this book: the first two passes",
+    },
+)
 _DIGITS = replace(
-    _MNIST_SMALL,
+    _MNIST_SHORT,
     name="digits/iic",
     images="digits",
     backbone="clusternet6c-16",
     views=DIGITS_VIEWS,
     plain_views=None,
-    settings=replace(_MNIST_SMALL.settings, sub_heads=10, lamb=1.5),
+    settings=replace(_MNIST_SHORT.settings, sub_heads=10, lamb=1.5),
     training=replace(
         _constant(18, 50, 6e-3),
         constant_epochs=4,
@@ -373,6 +401,7 @@ _DIGITS_PLUS = replace(
 EXPERIMENTS: tuple[Experiment, ...] = (
     _DIGITS,
     _DIGITS_PLUS,
+    _MNIST_SHORT,
     _MNIST_SMALL,
     _MNIST,
     _CIFAR10,

@@ -57,11 +57,14 @@ class IICSettings:
     passes: tuple[str, ...] = ("main", "main", "over")
     lamb: float = 1.0
     head_std: float | None = 0.01
+    clear_steps: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.passes, list):  # as JSON has it
             object.__setattr__(self, "passes", tuple(self.passes))
-        for name, least in (("over_clusters", 2), ("sub_heads", 1), ("repeats", 1)):
+        for name, least in (
+            ("over_clusters", 2), ("sub_heads", 1), ("repeats", 1), ("clear_steps", 0),
+        ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
         if "main" not in self.passes or set(self.passes) - {"main", "over"}:
@@ -249,7 +252,7 @@ def whole(images: str) -> str:
 
 OPTIONAL = {  # what may be None, wherever it stands
     "start", "plain_views", "small_views", "over_split", "crop_scale", "scale", "blur_kernel",
-    "plain_side", "plain_size", "head_std",
+    "plain_side", "plain_size", "head_std", "cutout_width",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """IIC (Ji, Henriques and Vedaldi 2019): clusters that two views of an image agree on."""
 
+import dataclasses
 import math
 
 import torch
@@ -33,6 +34,8 @@ class IIC(Method):
             ``head_A_first``).
         lamb: See :func:`mixem.losses.iic`.
         head_std: See :class:`mixem.models.SubHeads`.
+        clear_steps: First steps, whose views have no cutout; 0 in the paper. Clusters form
+            sooner in whole images.
 
     Attributes:
         sub_head_losses: Mean loss ``(h,)`` of each main sub-head after training.
@@ -57,6 +60,7 @@ class IIC(Method):
         passes: tuple[str, ...] = ("main", "main", "over"),
         lamb: float = 1.0,
         head_std: float | None = 0.01,
+        clear_steps: int = 0,
     ):
         if "main" not in passes or set(passes) - {"main", "over"}:
             raise InputError(f"passes are {passes!r}; give 'main', and 'over' if wanted")
@@ -67,6 +71,8 @@ class IIC(Method):
             )
         super().__init__(backbone, views, clusters=clusters)
         self.plain_views = plain_views
+        self.clear_steps = clear_steps
+        self.drawn = views
         self.repeats = repeats
         self.passes = tuple(passes)
         self.lamb = lamb
@@ -78,12 +84,17 @@ class IIC(Method):
         self.register_buffer("sub_head_losses", torch.zeros(sub_heads))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
+    def before_step(self, step: int) -> None:
+        """Cut nothing out of the views of the first steps."""
+        clear = step < self.clear_steps
+        self.drawn = dataclasses.replace(self.views, cutout=0.0) if clear else self.views
+
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The plain view and r transformed ones: uint8 ``(B, C, h, w)`` to ``(1 + r, B, ...)``."""
         plain = (
             self.plain_views(images, generator) if self.plain_views else self.views.plain(images)
         )
-        return torch.stack([plain, *(self.views(images, generator) for _ in range(self.repeats))])
+        return torch.stack([plain, *(self.drawn(images, generator) for _ in range(self.repeats))])
 
     def losses(self, views: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss ``(h,)`` and probabilities ``(h, B, k)`` of the plain view, for one head.

@@ -427,6 +427,28 @@ def test_holes_lie_inside_with_every_side_and_place():
             )
 
 
+def test_a_band_reaches_from_edge_to_edge():
+    recipe = Augmentation(size=24, cutout=0.5, cutout_sides=(0.25, 0.46), cutout_width=1.0)
+    top, left, tall, wide = recipe.draw(2_000, 24, 24, seeded())["hole"].unbind(1)
+    assert tall.unique().tolist() == [0, 6, 7, 8, 9, 10, 11]
+    assert (left == 0).all()
+    assert (wide == 24).all()
+    assert top[tall == 6].unique().tolist() == list(range(19))
+    white = torch.full((50, 1, 24, 24), 255, dtype=torch.uint8)
+    rows = recipe(white, seeded()).amin(3)[:, 0]  # of each row its darkest pixel
+    columns = recipe(white, seeded()).amax(3)[:, 0]
+    assert torch.equal(rows, columns)
+    assert {int(n) for n in (rows == 0).sum(1)} <= {0, *range(6, 12)}
+
+
+def test_a_hole_may_be_narrower_than_it_is_tall():
+    recipe = Augmentation(size=20, cutout=1.0, cutout_sides=(0.5, 0.5), cutout_width=0.22)
+    _, left, tall, wide = recipe.draw(500, 20, 20, seeded())["hole"].unbind(1)
+    assert set(tall.tolist()) == {10}
+    assert set(wide.tolist()) == {4}
+    assert left.unique().tolist() == list(range(17))
+
+
 def test_a_hole_comes_after_the_affine_map_and_before_the_colours():
     recipe = dataclasses.replace(AFFINE, cutout=0.7, brightness=0.5, contrast=0.5, jitter=1.0)
     images = pixels(20, height=16, width=16)
@@ -521,6 +543,7 @@ RECIPES = {
     "squares": dataclasses.replace(AFFINE, crop_sides=(1,), affine=0.5),
     "flip": Augmentation(size=24, flip=0.5),
     "cutout": dataclasses.replace(SIMCLR, cutout=0.5),
+    "band": dataclasses.replace(AFFINE, cutout=0.5, cutout_width=1.0),
     "normalised": Augmentation(size=24, flip=0.5, mean=(0.5,), std=(0.25,)),
 }
 
@@ -743,6 +766,9 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("cutout_sides", (0.7, 0.2)),
         ("cutout_sides", (0.2, 1.5)),
         ("cutout_sides", None),
+        ("cutout_width", 0.0),
+        ("cutout_width", 1.5),
+        ("cutout_width", True),
         ("blur_sigma", (0.0, 2.0)),
         ("blur_kernel", 4),
         ("blur_kernel", 65),

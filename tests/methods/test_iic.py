@@ -90,6 +90,24 @@ def test_the_plain_view_is_the_whole_image_or_a_crop_of_its_own():
     assert not torch.equal(cropped[0], images / 255)
 
 
+def test_the_first_steps_see_views_without_cutout():
+    views = dataclasses.replace(VIEWS, cutout=1.0, cutout_sides=(0.5, 0.5), cutout_width=1.0)
+    torch.manual_seed(0)
+    method = IIC(ClusterNet6c(1, width=4, size=8), views, repeats=2, clear_steps=5)
+    images = torch.full((20, 1, 8, 8), 255, dtype=torch.uint8)
+
+    def has_a_band(step):
+        if step is not None:
+            method.before_step(step)
+        drawn = method.draw_views(images, seeded())[1:]
+        middle = drawn[..., 2:6]  # a turn leaves black corners
+        return (middle.amax(4) == 0).any(3).all().item()
+
+    assert has_a_band(None)  # outside training
+    assert [has_a_band(step) for step in (0, 4, 5, 6, 3)] == [False, False, True, True, False]
+    assert method.views.cutout == 1.0
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A short training with both heads on different images, as on STL-10."""
