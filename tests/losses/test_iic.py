@@ -316,7 +316,8 @@ def test_float32_is_enough_for_many_pairs(n, k):
     joint, exact = joint_distribution(p.float(), q.float()), joint_distribution(p, q)
     assert torch.equal(joint, joint.T)
     assert joint.double().sum().item() == pytest.approx(1, abs=1e-6)
-    assert (joint - exact).abs().max() < 1e-5 * exact.max()
+    # Rounding of n sums, in whatever order this processor takes them: at random sqrt(n) eps / 2.
+    assert (joint - exact).abs().max() < 4 * n**0.5 * 2**-24 * exact.max()
     loss = iic(p, q)
     assert loss.dtype == torch.float64
     assert iic(p.float(), q.float()).item() == pytest.approx(loss.item(), abs=1e-6)
