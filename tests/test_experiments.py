@@ -258,7 +258,7 @@ def test_the_settings_of_iic(name):
 
 
 def test_the_small_recipes_of_iic_on_mnist():
-    """One has the paper's views, the other its own; the rest is the same, but for sub-heads."""
+    """One has the paper's views, the other its own; little else differs."""
     paper, short, small = map(get, ("mnist/iic", "mnist/iic-short", "mnist/iic-small"))
     assert short.views == paper.views
     changed = {path for path, value in small.values().items() if value != short.values()[path]}
