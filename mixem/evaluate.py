@@ -31,6 +31,7 @@ def evaluate(
     protocol: KMeansProtocol,
     mapping: str = "one-to-one",
     fit_images: ImageSet | None = None,
+    main_only: bool = False,
 ) -> dict[str, Any]:
     """Cluster and score images; keep the centres of the main protocol in the method.
 
@@ -46,6 +47,7 @@ def evaluate(
             are scored, or "majority" of the labels of ``fit_images``.
         fit_images: What k-means is fitted on, or whose labels map clusters to classes; by default
             the images that are scored.
+        main_only: Of k-means and IMC-SwAV find ``metrics`` and ``usage`` only, and keep no centres.
 
     Returns:
         ``metrics``: accuracy, nmi and ari of the main protocol as fractions. ``usage``: clusters
@@ -72,7 +74,7 @@ def evaluate(
     if isinstance(method, Finetune):
         return _classes(method, images)
     if isinstance(method, IMCSwAV):
-        return _clusters(method, images, clusters, protocol, fit_images or images)
+        return _clusters(method, images, clusters, protocol, fit_images or images, main_only)
     found = _outputs(method, images)
     fitted = found if fit_images is None else _outputs(method, fit_images)
 
@@ -91,6 +93,9 @@ def evaluate(
     def score(assigned: Any) -> dict[str, float] | None:
         return None if images.labels is None else clustering_scores(images.labels, assigned)
 
+    if main_only:
+        main = assign(fit(protocol), protocol)
+        return {"metrics": score(main), "usage": cluster_usage(main, clusters)._asdict()}
     results = {switches: fit(switches) for switches in _variants(protocol, "components" in found)}
     rows = [
         {"kind": "k-means", **asdict(switches), "scores": score(assign(result, switches))}
@@ -176,10 +181,20 @@ def _clusters(
     clusters: int,
     protocol: KMeansProtocol,
     fit_images: ImageSet,
+    main_only: bool,
 ) -> dict[str, Any]:
     """The scores of IMC-SwAV's classifier; see :func:`evaluate`."""
     labels = images.labels
-    found = {BATCH_NORM[0]: extract(method, images.images, "assign").argmax(1)}
+
+    def score(result: Any) -> dict[str, float] | None:
+        return None if labels is None else clustering_scores(labels, result)
+
+    main = extract(method, images.images, "assign").argmax(1)
+    usage = cluster_usage(main, clusters)._asdict()
+    result: dict[str, Any] = {"metrics": score(main), "usage": usage}
+    if main_only:
+        return result
+    found = {BATCH_NORM[0]: main}
     for kind, source in zip(BATCH_NORM[1:], (fit_images, images), strict=True):
         with batch_norm_of(method, source.images):
             found[kind] = extract(method, images.images, "assign").argmax(1)
@@ -191,20 +206,12 @@ def _clusters(
         variance=fitted.variance,
     )
 
-    def score(result: Any) -> dict[str, float] | None:
-        return None if labels is None else clustering_scores(labels, result)
-
     rows: list[dict[str, Any]] = [
-        {"kind": "argmax p", "batch_norm": kind, "scores": score(result)}
-        for kind, result in found.items()
+        {"kind": "argmax p", "batch_norm": kind, "scores": score(clustering)}
+        for kind, clustering in found.items()
     ]
     rows.append({"kind": "k-means", **asdict(protocol), "scores": score(assigned)})
-    main = found[BATCH_NORM[0]]
-    result = {
-        "metrics": rows[0]["scores"],
-        "usage": cluster_usage(main, clusters)._asdict(),
-        "protocols": rows,
-    }
+    result |= {"protocols": rows}
     return result if labels is None else result | {"counts": _counts(labels, main, clusters)}
 
 

@@ -3,6 +3,7 @@
 A finished folder holds ``config.json``, ``log.jsonl``, ``model.safetensors`` and ``record.json``.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -10,7 +11,7 @@ import os
 import platform
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,7 @@ class Run:
                 f"no weights of epoch {epoch}; there are {self.experiment.training.snapshots}, "
                 "set training.snapshots for others"
             )
-        method = build(self.experiment, channels=self.record["data"]["shape"][0], seed=0)
-        load_weights(self.folder / f"epoch-{epoch}.safetensors", method)
-        if isinstance(method, IIC) and isinstance(self.method, IIC):
-            method.chosen.copy_(self.method.chosen)
-        return method
+        return _earlier(self.method, self.folder, epoch)
 
 
 def run(
@@ -214,18 +211,33 @@ def _conclude(
     """Score the trained method and write down what came out."""
     method.finish(images.images, seeded(seed, "finish", 0, training.device))
 
-    scores = evaluate(
-        method,
-        test,
+    scored = partial(
+        evaluate,
+        images=test,
         clusters=experiment.clusters,
         protocol=experiment.protocol,
         mapping=experiment.mapping,
         fit_images=None if fit.fingerprint == test.fingerprint else fit,
     )
+    scores = scored(method)
+    snapshots = sorted(experiment.training.snapshots) if test.labels is not None else ()
+    curve = [
+        {"epoch": epoch, **scored(_earlier(method, folder, epoch), main_only=True)["metrics"]}
+        for epoch in snapshots
+    ]
     save_weights(folder / "model.safetensors", method.to("cpu"))
-    record = _record(experiment, seed, images, test, training, origin, scores)
+    record = _record(experiment, seed, images, test, training, origin, scores | {"curve": curve})
     write_json(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _earlier(method: Method, folder: Path, epoch: int) -> Method:
+    """A copy of a trained method with the weights of a snapshot and the sub-head of the end."""
+    earlier = copy.deepcopy(method)
+    load_weights(folder / f"epoch-{epoch}.safetensors", earlier)
+    if isinstance(earlier, IIC) and isinstance(method, IIC):
+        earlier.chosen.copy_(method.chosen)
+    return earlier
 
 
 def build(experiment: Experiment, *, channels: int, seed: int) -> Method:

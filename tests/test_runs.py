@@ -29,6 +29,7 @@ FIELDS = {
     "data",
     "metrics",
     "usage",
+    "curve",
     "protocols",
     "protocol",
     "epoch",
@@ -51,6 +52,7 @@ def tiny_mixem(tiny):
         views__size=8,
         training__epochs=2,
         training__batch_size=599,
+        training__snapshots=(0, 2),
         protocol__starts=2,
         start=None,
     )
@@ -236,6 +238,9 @@ def test_mixem_from_scratch(tmp_path, tiny_mixem):
     finished = run(tiny_mixem, seed=0, out=tmp_path / "run", **CPU)
     assert finished.record["start"] is None
     assert finished.record["overrides"]["start"] is None
+    start, end = finished.record["curve"]
+    assert (start["epoch"], start.keys()) == (0, end.keys())
+    assert end == {"epoch": 2, **finished.record["metrics"]}
     assert names(tmp_path) == ["run"]
 
 
@@ -322,6 +327,7 @@ def test_a_folder_of_pictures(tmp_path, tiny, tiny_mixem, pictures, kind):
         if kind == "flat":
             assert record["metrics"] is None
             assert all(row["scores"] is None for row in record["protocols"])
+            assert record["curve"] == []  # without labels there is nothing to score
         else:
             assert 0.5 <= record["metrics"]["accuracy"] <= 1
 

@@ -85,6 +85,14 @@ def test_snapshots_are_the_weights_on_the_way(finished):
         finished.at(1)
 
 
+def test_the_curve_scores_the_snapshots_with_the_sub_head_of_the_end(finished):
+    start, end = finished.record["curve"]
+    assert end == {"epoch": 2, **finished.record["metrics"]}
+    images = load_images("digits", split="train+test")
+    found = extract(finished.at(0), images.images, "assign").argmax(1)
+    assert start == {"epoch": 0, **clustering_scores(images.labels, found)} != end
+
+
 def test_a_record_goes_to_its_place_and_comes_back(finished, tmp_path):
     save_record(finished.record, tmp_path)
     assert load_records(tmp_path) == [finished.record]

@@ -30,6 +30,7 @@ SMALL = {
     "training__warmup_steps": 4,
     "training__epochs": 3,
     "training__batch_size": 599,
+    "training__snapshots": (1, 3),
     "protocol__starts": 2,
 }
 
@@ -51,9 +52,17 @@ def test_a_stopped_run_ends_as_one_in_one(finished, tmp_path):
     assert sittings == 3
     weights = [folder / "model.safetensors" for folder in (finished.folder, tmp_path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
-    for name in ("metrics", "protocols", "history", "counts"):
+    for name in ("metrics", "protocols", "history", "counts", "curve"):
         assert found.record[name] == finished.record[name]
     assert found.history[-1]["prototypes"] <= 20
+
+
+def test_the_curve_has_the_main_number_of_each_snapshot(finished):
+    first, last = finished.record["curve"]
+    assert last == {"epoch": 3, **finished.record["metrics"]}
+    images = load_images("digits", split="train+test")
+    clusters = extract(finished.at(1), images.images, "assign").argmax(1)
+    assert first == {"epoch": 1, **clustering_scores(images.labels, clusters)}
 
 
 def test_the_main_number_is_that_of_the_network_in_the_folder(finished):

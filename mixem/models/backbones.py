@@ -83,26 +83,28 @@ def resnet18(in_channels: int = 3, *, stem: str = "imagenet") -> nn.Module:
 
 
 class SmallResNet(nn.Sequential):
-    """ResNet-10 with few channels, for 32 x 32 images on two CPU cores.
+    """ResNet with few channels, for 32 x 32 images on two CPU cores.
 
-    A 3 x 3 convolution of stride 1, a 2 x 2 max-pool, four stages of one basic block each and the
-    mean over places.
+    A 3 x 3 convolution of stride 1, a 2 x 2 max-pool, four stages of basic blocks and the mean
+    over places. With the ResNet-18's two blocks a stage and ``width`` 64 it is the network of
+    IMC-SwAV on STL-10, :func:`resnet18` with the stem "stl".
 
     Args:
         in_channels: Channels of the images.
         width: Channels of the first stage; each of the next three has twice as many.
+        blocks: Basic blocks of each stage; one makes a ResNet-10, two a ResNet-18.
 
     Attributes:
         out_features: Length of a feature vector, ``8 * width``.
     """
 
-    def __init__(self, in_channels: int = 3, *, width: int = 16):
+    def __init__(self, in_channels: int = 3, *, width: int = 16, blocks: int = 1):
         super().__init__(
             nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
-            *residual_stages(width, (1, 1, 1, 1)),
+            *residual_stages(width, (blocks,) * 4),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
@@ -122,6 +124,7 @@ def _behind_sobel(net: nn.Module, *, keep: bool = False) -> nn.Module:
 BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "small": lambda c, size: SmallNet(c, size=size),
     "small-resnet": lambda c, size: SmallResNet(c),
+    "small-resnet18": lambda c, size: SmallResNet(c, blocks=2),
     "resnet18": lambda c, size: resnet18(c),
     "resnet18-cifar": lambda c, size: resnet18(c, stem="cifar"),
     "resnet18-stl": lambda c, size: resnet18(c, stem="stl"),

@@ -102,6 +102,27 @@ def seed_scatter(runs: Mapping[str, Points], *, xlabel: str, ylabel: str) -> Fig
 
 
 @styled
+def score_curves(runs: Mapping[str, Sequence[Points]], *, xlabel: str, ylabel: str) -> Figure:
+    """A line with dots for each seed, a colour and a shape for each method.
+
+    Args:
+        runs: By method, for each seed x and y along its training; a method without any is
+            "not run" in the legend.
+        xlabel: What x is.
+        ylabel: What y is.
+    """
+    figure, axis = new_figure(height=3.3, width=NARROW)
+    for number, (name, seeds) in enumerate(runs.items()):
+        style = {"color": class_colours(10)[number % 10], "marker": MARKERS[number % 10]}
+        axis.plot([], [], label=name if seeds else f"{name}: {NOT_RUN}", **style)
+        for x, y in seeds:
+            axis.plot(x, y, markersize=4.5, linewidth=1.3, **style)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
 def signal_panels(signals: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> Figure:
     """For each method a panel: what it says of itself without labels, against its accuracy.
 

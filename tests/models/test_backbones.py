@@ -85,7 +85,7 @@ def test_the_stems_start_as_the_rest_of_the_network_does():
 
 def test_an_unknown_backbone_or_stem_is_an_error_that_names_the_known_ones():
     with pytest.raises(
-        InputError, match=r"'resnet50'.*small, small-resnet, resnet18, resnet18-cifar"
+        InputError, match=r"'resnet50'.*small, small-resnet, small-resnet18, resnet18, "
     ):
         make_backbone("resnet50", in_channels=3)
     with pytest.raises(InputError, match=r"'tiny'.*'imagenet', 'cifar' or 'stl'"):
@@ -119,6 +119,20 @@ def test_small_resnet_of_any_size(channels, width):
     assert [tuple(shape) for shape in found] == [
         (w, side, side) for w, side in zip(widths, sides, strict=True)
     ]
+
+
+def test_a_small_resnet_of_full_width_is_the_resnet_18_of_imc_swav():
+    torch.manual_seed(0)
+    small, full = SmallResNet(width=64, blocks=2), resnet18(stem="stl")
+    assert parameters(small) == parameters(full)
+    small.load_state_dict(
+        dict(zip(small.state_dict(), full.state_dict().values(), strict=True)), strict=True
+    )
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(small.eval()(images), full.eval()(images))
+    narrow = make_backbone("small-resnet18", in_channels=3)
+    assert narrow.out_features == 128
+    assert 15 < parameters(full) / parameters(narrow) < 16.5  # a quarter of the channels
 
 
 def test_the_small_resnets_start_is_hes():

@@ -8,6 +8,7 @@ from mixem.plots import (
     class_shares,
     cost_bars,
     found_shares,
+    score_curves,
     seed_scatter,
     seed_strips,
     signal_panels,
@@ -46,6 +47,20 @@ def test_seed_scatter_names_what_was_not_run() -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b: not run"]
     assert figure.axes[0].collections[0].get_offsets().tolist() == [[1, 2]]
+
+
+def test_score_curves_have_a_line_a_seed_and_one_name_a_method() -> None:
+    runs = {"a": [([0, 1], [10, 20]), ([0, 2], [11, 21])], "b": []}
+    figure = score_curves(runs, xlabel="minutes", ylabel="accuracy, %")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b: not run"]
+    (axis,) = figure.axes
+    drawn = [line for line in axis.lines if len(line.get_xdata())]
+    assert [line.get_xydata().tolist() for line in drawn] == [
+        [[0, 10], [1, 20]],
+        [[0, 11], [2, 21]],
+    ]
+    assert len({line.get_color() for line in drawn}) == 1
 
 
 def test_signal_panels_have_a_panel_a_method() -> None:
