@@ -78,10 +78,11 @@ class Run:
         Raises:
             InputError: If no weights were kept after that epoch.
         """
-        if epoch not in self.experiment.training.snapshots:
+        training = self.experiment.training
+        if epoch not in training.snapshots or epoch > training.epochs:
             raise InputError(
-                f"no weights of epoch {epoch}; there are {self.experiment.training.snapshots}, "
-                "set training.snapshots for others"
+                f"no weights of epoch {epoch}; there are {training.snapshots} up to "
+                f"{training.epochs}, set training.snapshots for others"
             )
         return _earlier(self.method, self.folder, epoch)
 
@@ -220,10 +221,10 @@ def _conclude(
         fit_images=None if fit.fingerprint == test.fingerprint else fit,
     )
     scores = scored(method)
-    snapshots = sorted(experiment.training.snapshots) if test.labels is not None else ()
+    kept = [e for e in sorted(experiment.training.snapshots) if e <= experiment.training.epochs]
     curve = [
         {"epoch": epoch, **scored(_earlier(method, folder, epoch), main_only=True)["metrics"]}
-        for epoch in snapshots
+        for epoch in (kept if test.labels is not None else ())
     ]
     save_weights(folder / "model.safetensors", method.to("cpu"))
     record = _record(experiment, seed, images, test, training, origin, scores | {"curve": curve})

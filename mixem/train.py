@@ -73,7 +73,8 @@ class TrainConfig:
         decay: See ``milestones``.
         warmup_steps: Steps over which the rate rises linearly, the last of them with the full one.
         betas: Of Adam: how much of the mean gradient and of its square is kept at a step.
-        snapshots: Epochs after which the weights are kept as well, 0 for the start.
+        snapshots: Epochs after which the weights are kept as well, 0 for the start; scored when
+            the run is, for the learning curve of its record. Later ones than the last are ignored.
     """
 
     epochs: int = 200
@@ -105,6 +106,8 @@ class TrainConfig:
                 f"milestones {self.milestones}, decay {self.decay}; give shares of the run between "
                 "0 and 1, and a decay above 0, at most 1"
             )
+        if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.snapshots):
+            raise InputError(f"snapshots are {self.snapshots}; give epochs, such as (0, 1, 10)")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
         if not (self.learning_rate > 0 and self.weight_decay >= 0):

@@ -22,7 +22,7 @@ SMALL = {
     "views__size": 8,
     "training__epochs": 2,
     "training__batch_size": 599,
-    "training__snapshots": (0, 2),
+    "training__snapshots": (0, 2, 5),  # the last one never comes
     "settings__repeats": 1,
     "settings__sub_heads": 3,
     "settings__lamb": 1.0,  # with more the loss hardly leaves that of equal answers so soon
@@ -81,8 +81,10 @@ def test_snapshots_are_the_weights_on_the_way(finished):
     assert torch.equal(extract(end, images, "assign"), last)
     assert not torch.allclose(extract(start, images, "assign"), last, atol=0.01)
     assert start.chosen == finished.method.chosen
-    with pytest.raises(InputError, match=r"no weights of epoch 1; there are \(0, 2\)"):
+    with pytest.raises(InputError, match=r"no weights of epoch 1; there are \(0, 2, 5\) up to 2"):
         finished.at(1)
+    with pytest.raises(InputError, match="no weights of epoch 5"):
+        finished.at(5)
 
 
 def test_the_curve_scores_the_snapshots_with_the_sub_head_of_the_end(finished):

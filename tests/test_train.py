@@ -132,6 +132,8 @@ def test_a_run_shorter_than_the_constant_epochs():
         ("milestones", (0.5, 1.0)),
         ("decay", 0.0),
         ("decay", 1.5),
+        ("snapshots", (1.5,)),
+        ("snapshots", (0, -1)),
         ("betas", (0.9,)),
         ("betas", (0.9, 1.0)),
         ("betas", (-0.1, 0.9)),
