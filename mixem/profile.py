@@ -23,7 +23,9 @@ from mixem.meter import Meter
 from mixem.methods import Method
 from mixem.records import Table
 from mixem.runs import build, hardware
-from mixem.train import TrainConfig, compiled, make_optimiser, move, parallel, seeded
+from mixem.step import Pass, Stepper, make_optimiser, move
+from mixem.train import compiled
+from mixem.train_config import TrainConfig
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
@@ -189,13 +191,15 @@ def profile(
     optimiser = make_optimiser(method, experiment.training, place)
     clock = _Clock(place)
 
+    config = experiment.training
+    stepper = Stepper(method, optimiser, device=place, precision=precision, border=clock.border)
     stages, operations = {}, {}
     for name in dict.fromkeys(method.passes):
-        one = over if name == "over" else images
-        stages[name] = _Stage(method, name, one, experiment.training, optimiser, clock, precision)
+        part = over if name == "over" else images
+        stages[name] = _Stage(Pass(method, name, part, config, part.images), stepper, config)
         counter = FlopCounterMode(display=False)
         stages[name].step(counter)
-        operations[name] = counter.get_total_flops() * experiment.training.accumulate
+        operations[name] = counter.get_total_flops() * config.accumulate
     with compiled(method, images, place, compile):
         _time_networks(method, clock)
         for stage in stages.values():
@@ -207,8 +211,8 @@ def profile(
         PassProfile(
             name=name,
             times=method.passes.count(name),
-            steps=stage.steps,
-            images=stage.batch * experiment.training.accumulate,
+            steps=stage.one.steps,
+            images=stage.one.batch * config.accumulate,
             parts={part: times[name, part] for part in PARTS},
             milliseconds=times[name, "whole"],
             operations=operations[name],
@@ -274,56 +278,23 @@ def _time_networks(method: Method, clock: _Clock) -> None:
 
 
 class _Stage:
-    """One kind of pass, in the midst of a training; its steps are those of ``train``."""
+    """One kind of pass, in the midst of a training."""
 
-    def __init__(
-        self,
-        method: Method,
-        name: str,
-        images: ImageSet,
-        config: TrainConfig,
-        optimiser: torch.optim.Optimizer,
-        clock: _Clock,
-        precision: str,
-    ):
-        self.method, self.name, self.optimiser, self.clock = method, name, optimiser, clock
-        self.network = parallel(method)  # of one process
-        self.accumulate, self.bfloat16 = config.accumulate, precision == "bfloat16"
-        self.batch = config.batch_for(images)
-        self.steps = len(images) // (self.batch * config.accumulate)
-        self.halfway = config.epochs * self.steps // 2  # by then all that is trained late is
-        labels = method.targets(images)
-        self.pixels = images.images
-        self.labels = None if labels is None else labels.to(self.pixels.device)
-        order = torch.randperm(len(images), generator=seeded(0, "order", 0))
-        self.order = order.to(self.pixels.device)
-        self.meter, self.done = Meter(), 0
+    def __init__(self, one: Pass, stepper: Stepper, config: TrainConfig):
+        self.one, self.stepper = one, stepper
+        self.halfway = config.epochs * one.steps // 2  # by then all that is trained late is
+        self.order, self.meter, self.done = one.order(0, 0), Meter(), 0
 
     def step(self, counter: contextlib.AbstractContextManager[Any] | None = None) -> None:
         """A step; ``counter`` is entered for each forward and backward pass."""
-        method, device, border = self.method, self.clock.device, self.clock.border
-        method.before_step(self.halfway + self.done)
-        self.optimiser.zero_grad(set_to_none=True)
-        for part in range(self.accumulate):
-            begin = (self.done % self.steps * self.accumulate + part) * self.batch
-            chosen = self.order[begin : begin + self.batch]
-            pixels = self.pixels[chosen].to(device)
-            labels = None if self.labels is None else self.labels[chosen].to(device)
-            drawn = seeded(0, "views", self.done * self.accumulate + part, device)
-            border("other")
-            views = method.draw_views(pixels, drawn)
-            border("augmentation")
-            with counter or contextlib.nullcontext():
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-                    result = self.network(views, self.name, labels)
-                loss = torch.stack(list(result.terms.values())).sum() / self.accumulate
-                border("loss")
-                loss.backward()
-                border("backward")
-            self.meter.add(result)
-            border("other")
-        self.optimiser.step()
-        border("optimiser")
+        self.stepper.step(
+            self.one,
+            self.order,
+            self.meter,
+            position=self.done % self.one.steps,
+            step=self.halfway + self.done,
+            counter=counter,
+        )
         self.done += 1
 
 

@@ -28,7 +28,9 @@ from mixem.evaluation import KMeansProtocol
 from mixem.experiments import EXPERIMENTS, SETTINGS, Experiment, get
 from mixem.methods import IIC, Finetune, IMCSwAV, Method, MixEM, SimCLR
 from mixem.models import make_backbone
-from mixem.train import TrainConfig, Training, require_seed, seeded, train
+from mixem.step import require_seed, seeded
+from mixem.train import Training, train
+from mixem.train_config import TrainConfig
 
 # What a trained network and its scores depend on, besides its settings.
 SOURCES = (
@@ -39,7 +41,9 @@ SOURCES = (
     "evaluation",
     "evaluate.py",
     "meter.py",
+    "step.py",
     "train.py",
+    "train_config.py",
     "distributed.py",
 )
 METHODS: dict[str, type[Method]] = {

@@ -1,9 +1,7 @@
 """The one training loop.
 
-A step draws views on the images' device, asks the method for its loss terms and updates the
-weights. Every random number comes from (seed, stream, index), so that a run stopped at any step
-goes on exactly as if it had not been. With several processes (``torchrun``) each takes its share of
-every batch; order, views and losses are those of one process.
+It takes the steps of :mod:`mixem.step`, sets their learning rate, logs and keeps checkpoints. A run
+stopped at any step goes on exactly as if it had not been.
 """
 
 import bisect
@@ -11,7 +9,6 @@ import copy
 import dataclasses
 import itertools
 import json
-import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,10 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mixem.checkpoint import (
@@ -35,116 +29,14 @@ from mixem.checkpoint import (
 )
 from mixem.data import ImageSet
 from mixem.devices import resolve_device, resolve_precision
-from mixem.distributed import (
-    decided,
-    leads,
-    own_device,
-    processes,
-    rank,
-    size,
-    synchronise_batch_norm,
-    together,
-    wait,
-)
+from mixem.distributed import decided, leads, own_device, processes, together, wait
 from mixem.errors import InputError
 from mixem.meter import Meter
-from mixem.methods import Method, Step
+from mixem.methods import Method
+from mixem.step import Pass, Stepper, make_optimiser, move, require_seed
+from mixem.train_config import TrainConfig
 
 READ_EVERY = 50  # steps between two looks at the device's numbers; each look waits for the device
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a method is optimised; the defaults are MIX'EM's ``config.yaml`` and ``train.py``.
-
-    Attributes:
-        epochs: Passes over the images.
-        batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
-            batch is a batch. Of several processes each takes its part of it.
-        accumulate: Batches whose gradients are added up before the weights change. The losses
-            see one batch at a time.
-        learning_rate: Of Adam; a method may train a part of itself at a share of it.
-        weight_decay: Of Adam, on all parameters.
-        constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
-            rate.
-        schedule: "epochs" for MIX'EM's cosine, one rate an epoch; "steps" for one that falls with
-            every step and ends at 0; "milestones" for IMC-SwAV's stairs.
-        milestones: Shares of the run after which the rate is multiplied by ``decay``.
-        decay: See ``milestones``.
-        warmup_steps: Steps over which the rate rises linearly, the last of them with the full one.
-        betas: Of Adam: how much of the mean gradient and of its square is kept at a step.
-        snapshots: Epochs after which the weights are kept as well, 0 for the start; scored when
-            the run is, for the learning curve of its record. Later ones than the last are ignored.
-    """
-
-    epochs: int = 200
-    batch_size: int = 512
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
-    constant_epochs: int = 10
-    schedule: str = "epochs"
-    milestones: tuple[float, ...] = ()
-    decay: float = 0.4
-    warmup_steps: int = 0
-    betas: tuple[float, float] = (0.9, 0.999)
-    snapshots: tuple[int, ...] = ()
-    accumulate: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
-            ("accumulate", 1),
-        ):  # fmt: skip
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
-        if self.schedule not in ("epochs", "steps", "milestones"):
-            raise InputError(
-                f"schedule is {self.schedule!r}; give 'epochs', 'steps' or 'milestones'"
-            )
-        if not (all(0 < share < 1 for share in self.milestones) and 0 < self.decay <= 1):
-            raise InputError(
-                f"milestones {self.milestones}, decay {self.decay}; give shares of the run between "
-                "0 and 1, and a decay above 0, at most 1"
-            )
-        if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.snapshots):
-            raise InputError(f"snapshots are {self.snapshots}; give epochs, such as (0, 1, 10)")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
-        if not (self.learning_rate > 0 and self.weight_decay >= 0):
-            raise InputError(
-                f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
-                "give a positive rate and a decay of at least 0"
-            )
-
-    def batch_for(self, images: ImageSet) -> int:
-        """Images a batch of these.
-
-        Raises:
-            InputError: If ``accumulate`` asks for more images than there are.
-        """
-        batch = min(self.batch_size, len(images))
-        if batch * self.accumulate > len(images):
-            raise InputError(
-                f"accumulate asks for {self.accumulate} batches of {batch} a step, "
-                f"{images.name} has {len(images)} images; give fewer"
-            )
-        return batch
-
-    def rate(self, epoch: int, part: float = 0.0) -> float:
-        """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.
-
-        Without the warm-up. Constant, then a cosine, or stairs. MIX'EM's cosine has period
-        ``epochs``, starts late and so never ends at 0.
-        """
-        if self.schedule == "milestones":
-            passed = sum(epoch >= share * self.epochs for share in self.milestones)
-            return self.learning_rate * self.decay**passed
-        late = epoch - self.constant_epochs
-        if self.schedule == "epochs":
-            progress = (late + 1) / self.epochs
-        else:
-            progress = (late + part) / max(1, self.epochs - self.constant_epochs)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
 
 
 @dataclass(frozen=True)
@@ -169,20 +61,6 @@ class Training:
     device: str
     precision: str
     processes: int = 1
-
-
-def require_seed(seed: int) -> None:
-    """Raise :class:`InputError` unless the seed is one."""
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed}; give a whole number from 0 on, below 2^63")
-
-
-def seeded(
-    seed: int, stream: str, index: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
-    """A generator of its own for each (seed, stream, index)."""
-    mixed = np.random.SeedSequence([seed, *stream.encode(), index]).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(mixed[0] >> np.uint64(1)))
 
 
 def train(
@@ -236,25 +114,18 @@ def train(
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     pixels = {part.fingerprint: part.images for part in plan}
     pixels = {name: move(tensor, place) for name, tensor in pixels.items()}
-    targets = [
-        None if (labels := method.targets(part)) is None
-        else labels.to(pixels[part.fingerprint].device)
-        for part in plan
-    ]  # fmt: skip
-    sizes = [config.batch_for(part) for part in plan]
-    for batch_size in sizes:
-        if batch_size % processes():
+    passes = [
+        Pass(method, name, part, config, pixels[part.fingerprint])
+        for name, part in zip(method.passes, plan, strict=True)
+    ]
+    for one in passes:
+        if one.batch % processes():
             raise InputError(
-                f"a batch of {batch_size} images for {processes()} processes; "
+                f"a batch of {one.batch} images for {processes()} processes; "
                 "give a batch_size that is a multiple of their number"
             )
     # Where in an epoch each pass begins, in steps; the last number is the length of an epoch.
-    begins = list(
-        itertools.accumulate(
-            (len(p) // (n * config.accumulate) for p, n in zip(plan, sizes, strict=True)),
-            initial=0,
-        )
-    )
+    begins = list(itertools.accumulate((one.steps for one in passes), initial=0))
     steps = begins[-1]
     total = config.epochs * steps
     rates = method.rates()
@@ -270,30 +141,7 @@ def train(
     first, earlier, history, meter = 0, 0.0, list[dict[str, Any]](), Meter()
     checkpoint = out / "checkpoint.pt" if out else None
     if checkpoint and checkpoint.exists():
-        state = load_checkpoint(checkpoint)
-        try:
-            _require_same(checkpoint, state["identity"], identity)
-            method.load_state_dict(state["method"])
-            optimiser.load_state_dict(state["optimiser"])
-            if leads():  # the sums of all processes
-                meter.state = {name: value.to(place) for name, value in state["meter"].items()}
-            else:
-                meter.state = {
-                    n: torch.zeros_like(v, device=place) for n, v in state["meter"].items()
-                }
-            first, earlier, history = state["step"], state["seconds"], json.loads(state["history"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise InputError(
-                f"{checkpoint} is of another network or version of mixem; "
-                "choose another --out or delete the folder"
-            ) from error
-        other = state["threads"] != torch.get_num_threads()
-        if place.type == "cpu" and other and leads():
-            warnings.warn(
-                f"the run began with {state['threads']} threads and goes on with "
-                f"{torch.get_num_threads()}; the result will differ in the last digits",
-                stacklevel=2,
-            )
+        first, earlier, history = _resume(checkpoint, identity, method, optimiser, meter, place)
 
     began = saved = time.monotonic()
     out = out if leads() else None
@@ -306,35 +154,18 @@ def train(
     bar = tqdm(total=total, initial=first, unit=" steps", disable=not (progress and leads()))
     step, order, stop = first, None, False
     with together(place), compiled(method, plan[0], place, compile), bar:
-        network = parallel(method)
+        stepper = Stepper(method, optimiser, device=place, precision=precision, seed=seed)
         while step < total and not stop:
             epoch, position = divmod(step, steps)
             rate = config.rate(epoch, position / steps)
             rate *= min(1.0, (step + 1) / max(1, config.warmup_steps))
-            turn = bisect.bisect_right(begins, position) - 1
-            position, batch = position - begins[turn], sizes[turn]
-            source = pixels[plan[turn].fingerprint]
-            if order is None or position == 0:
-                generator = seeded(seed, "order", epoch * len(plan) + turn)
-                order = torch.randperm(len(source), generator=generator).to(source.device)
             for group, (_, share) in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = share * rate
-
-            method.before_step(step)
-            optimiser.zero_grad(set_to_none=True)
-            for micro in range(config.accumulate):
-                begin = (position * config.accumulate + micro) * batch
-                chosen = order[begin : begin + batch][rank() :: size()]
-                drawn = seeded(seed, "views", step * config.accumulate + micro, place)
-                views = method.draw_views(source[chosen].to(place), drawn)
-                labels = targets[turn]
-                known = None if labels is None else labels[chosen].to(place)
-                with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    result = network(views, method.passes[turn], known)
-                loss = torch.stack(list(result.terms.values())).sum() / config.accumulate
-                loss.backward()
-                meter.add(result)
-            optimiser.step()
+            turn = bisect.bisect_right(begins, position) - 1
+            one, position = passes[turn], position - begins[turn]
+            if order is None or position == 0:
+                order = one.order(seed, epoch * len(passes) + turn)
+            stepper.step(one, order, meter, position=position, step=step)
             step += 1
 
             if step % steps and step % READ_EVERY:
@@ -385,43 +216,11 @@ def train(
         complete=step == total,
         history=history,
         seconds=seconds,
-        images_per_second=step * config.accumulate * sizes[0] / max(seconds, 1e-9),
+        images_per_second=step * config.accumulate * passes[0].batch / max(seconds, 1e-9),
         device=str(place),
         precision=precision,
         processes=processes(),
     )
-
-
-def make_optimiser(method: Method, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
-    """Adam for the modules that a method trains, a group each."""
-    return torch.optim.Adam(
-        [{"params": list(module.parameters())} for module, _ in method.rates()],
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=device.type in ("cpu", "cuda"),
-    )
-
-
-class _Step(nn.Module):
-    """A method's step as a forward pass, which is what DistributedDataParallel looks at."""
-
-    def __init__(self, method: Method):
-        super().__init__()
-        self.method = method
-
-    def forward(self, views: Any, name: str, labels: torch.Tensor | None) -> Step:
-        if labels is None:
-            return self.method.step(views, name)
-        return self.method.supervised_step(views, labels)
-
-
-def parallel(method: Method) -> nn.Module:
-    """The method's step, whose gradients are the mean over all processes."""
-    if size() == 1:
-        return _Step(method)
-    synchronise_batch_norm(method, next(method.parameters()).device)
-    return DistributedDataParallel(_Step(method), find_unused_parameters=method.rests_parts)
 
 
 @contextmanager
@@ -450,16 +249,42 @@ def compiled(
         backbone.__dict__.pop("forward", None)
 
 
-def move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The pixels on a GPU if they take less than half of its free memory."""
-    if device.type == "cuda" and pixels.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
-        return pixels.to(device)
-    return pixels
-
-
 def _keep(method: Method, out: Path, epoch: int, config: TrainConfig) -> None:
     if epoch in config.snapshots:
         save_weights(out / f"epoch-{epoch}.safetensors", method)
+
+
+def _resume(
+    checkpoint: Path,
+    identity: dict[str, Any],
+    method: Method,
+    optimiser: torch.optim.Optimizer,
+    meter: Meter,
+    place: torch.device,
+) -> tuple[int, float, list[dict[str, Any]]]:
+    """Put everything back as it was: steps done, seconds of training, history."""
+    state = load_checkpoint(checkpoint)
+    try:
+        _require_same(checkpoint, state["identity"], identity)
+        method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+        sums = {name: value.to(place) for name, value in state["meter"].items()}
+        # They are those of all processes, and will be added up again.
+        meter.state = sums if leads() else {n: torch.zeros_like(v) for n, v in sums.items()}
+        found = state["step"], state["seconds"], json.loads(state["history"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{checkpoint} is of another network or version of mixem; "
+            "choose another --out or delete the folder"
+        ) from error
+    other = state["threads"] != torch.get_num_threads()
+    if place.type == "cpu" and other and leads():
+        warnings.warn(
+            f"the run began with {state['threads']} threads and goes on with "
+            f"{torch.get_num_threads()}; the result will differ in the last digits",
+            stacklevel=3,
+        )
+    return found
 
 
 def _require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ from mixem.meter import Meter
 from mixem.methods import MixEM, SimCLR
 from mixem.methods.base import Step
 from mixem.models import SmallNet
-from mixem.train import READ_EVERY, TrainConfig, seeded, train
+from mixem.step import seeded
+from mixem.train import READ_EVERY, train
+from mixem.train_config import TrainConfig
 
 VIEWS = Augmentation(size=8, degrees=10, brightness=0.3)
 SHORT = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-3, constant_epochs=1)

@@ -10,7 +10,7 @@ from mixem.data import Augmentation
 from mixem.evaluation import KMeansProtocol
 from mixem.experiments.mixem import DIGITS_VIEWS
 from mixem.experiments.settings import Experiment, FinetuneSettings, IICSettings
-from mixem.train import TrainConfig
+from mixem.train_config import TrainConfig
 
 _SOURCES = {
     "name": "this book",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.evaluation import KMeansProtocol
-from mixem.train import TrainConfig
+from mixem.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

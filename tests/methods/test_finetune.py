@@ -14,7 +14,8 @@ from mixem.evaluation import KMeansProtocol, clustering_scores
 from mixem.methods import IIC, Finetune, extract
 from mixem.methods.finetune import SupHead5
 from mixem.models import ClusterNet5g, ClusterNet6c
-from mixem.train import TrainConfig, train
+from mixem.train import train
+from mixem.train_config import TrainConfig
 
 VIEWS = Augmentation(size=8, crop_sides=(6,), plain_side=6, flip=0.5, degrees=10, cutout=0.5)
 EASY = Augmentation(size=8, crop_sides=(7,), plain_side=7)
@@ -158,7 +159,7 @@ def test_classifier_and_trunk_learn_at_their_own_rates(share):
 
 def test_two_epochs_equal_those_written_out_with_two_optimisers():
     """As the official script has them; the cosine works on both."""
-    from mixem.train import seeded as drawn
+    from mixem.step import seeded as drawn
 
     images, method, twin = digits(40), make(), make()
     config = TrainConfig(

@@ -11,7 +11,8 @@ from mixem.losses import iic
 from mixem.meter import Meter
 from mixem.methods import IIC, extract
 from mixem.models import ClusterNet6c
-from mixem.train import TrainConfig, train
+from mixem.train import train
+from mixem.train_config import TrainConfig
 
 VIEWS = Augmentation(size=8, degrees=15, brightness=0.4)
 PLAIN = Augmentation(size=8, crop_sides=(6, 7))

@@ -1,0 +1,101 @@
+"""How long and how fast a method is trained."""
+
+import math
+from dataclasses import dataclass
+
+from mixem.data import ImageSet
+from mixem.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a method is optimised; the defaults are MIX'EM's ``config.yaml`` and ``train.py``.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
+            batch is a batch. Of several processes each takes its part of it.
+        accumulate: Batches whose gradients are added up before the weights change. The losses
+            see one batch at a time.
+        learning_rate: Of Adam; a method may train a part of itself at a share of it.
+        weight_decay: Of Adam, on all parameters.
+        constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
+            rate.
+        schedule: "epochs" for MIX'EM's cosine, one rate an epoch; "steps" for one that falls with
+            every step and ends at 0; "milestones" for IMC-SwAV's stairs.
+        milestones: Shares of the run after which the rate is multiplied by ``decay``.
+        decay: See ``milestones``.
+        warmup_steps: Steps over which the rate rises linearly, the last of them with the full one.
+        betas: Of Adam: how much of the mean gradient and of its square is kept at a step.
+        snapshots: Epochs after which the weights are kept as well, 0 for the start; scored when
+            the run is, for the learning curve of its record. Later ones than the last are ignored.
+    """
+
+    epochs: int = 200
+    batch_size: int = 512
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    constant_epochs: int = 10
+    schedule: str = "epochs"
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.4
+    warmup_steps: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    snapshots: tuple[int, ...] = ()
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
+            ("accumulate", 1),
+        ):  # fmt: skip
+            if not getattr(self, name) >= least:
+                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
+        if self.schedule not in ("epochs", "steps", "milestones"):
+            raise InputError(
+                f"schedule is {self.schedule!r}; give 'epochs', 'steps' or 'milestones'"
+            )
+        if not (all(0 < share < 1 for share in self.milestones) and 0 < self.decay <= 1):
+            raise InputError(
+                f"milestones {self.milestones}, decay {self.decay}; give shares of the run between "
+                "0 and 1, and a decay above 0, at most 1"
+            )
+        if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.snapshots):
+            raise InputError(f"snapshots are {self.snapshots}; give epochs, such as (0, 1, 10)")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
+        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+            raise InputError(
+                f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
+                "give a positive rate and a decay of at least 0"
+            )
+
+    def batch_for(self, images: ImageSet) -> int:
+        """Images a batch of these.
+
+        Raises:
+            InputError: If ``accumulate`` asks for more images than there are.
+        """
+        batch = min(self.batch_size, len(images))
+        if batch * self.accumulate > len(images):
+            raise InputError(
+                f"accumulate asks for {self.accumulate} batches of {batch} a step, "
+                f"{images.name} has {len(images)} images; give fewer"
+            )
+        return batch
+
+    def rate(self, epoch: int, part: float = 0.0) -> float:
+        """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.
+
+        Without the warm-up. Constant, then a cosine, or stairs. MIX'EM's cosine has period
+        ``epochs``, starts late and so never ends at 0.
+        """
+        if self.schedule == "milestones":
+            passed = sum(epoch >= share * self.epochs for share in self.milestones)
+            return self.learning_rate * self.decay**passed
+        late = epoch - self.constant_epochs
+        if self.schedule == "epochs":
+            progress = (late + 1) / self.epochs
+        else:
+            progress = (late + part) / max(1, self.epochs - self.constant_epochs)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
