@@ -150,7 +150,7 @@ def load_images(
             its labelled validation images are "test"), or "folder:PATH".
         split: "train", "test" or "train+test"; for stl10 also "unlabeled",
             "train+unlabeled" and "train+unlabeled+test". Of digits, the first 1,297 images are
-            "train" and the last 500, by other writers, "test". For folders see
+            "train" and the last 500 "test". For folders see
             :func:`mixem.data.folder.read_folder`. "train/20" are the first 20 images of each
             class of "train"; labels are used to draw them.
         root: Where the data sets lie, and the cache of large folders. By default

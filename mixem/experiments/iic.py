@@ -390,7 +390,7 @@ _DIGITS_PLUS = replace(
     sources={
         **_DIGITS.sources,
         "train_split": "this book: the first writers of the set",
-        "test_split": "this book: the last 500 images, of other writers",
+        "test_split": "this book: the last 500 images",
         "clusters": "this book: five times the classes",
         "settings.lamb": "the paper",
         "protocol.fit_split": "IIC+: the labels that map clusters to classes",
