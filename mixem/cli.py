@@ -9,12 +9,16 @@ import csv
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+import torch
+
 from mixem.checkpoint import write_atomically
 from mixem.data import ImageSet, load_images
+from mixem.devices import resolve_device
 from mixem.distributed import leads, part
 from mixem.errors import InputError
 from mixem.evaluate import evaluate
@@ -32,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        code = options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            code = options.command(options)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -41,9 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `mixem list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return 0
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:120]
+        print(
+            "mixem: the memory is full; give a smaller batch and as many more of them a step, such "
+            "as --set training.batch_size=128 --set training.accumulate=2; what was saved last is "
+            f"intact ({reason})",
+            file=sys.stderr,
+        )
+        return 2
     except (InputError, FloatingPointError, OSError) as error:
         print(f"mixem: {error}", file=sys.stderr)
         return 2
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line."""
+    print(f"mixem: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,12 +114,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate_.add_argument("--images", help="other images than the experiment's")
     evaluate_.add_argument("--split", help="split of --images (default: all of them)")
     _data_options(evaluate_)
+    evaluate_.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     evaluate_.set_defaults(command=_evaluate)
 
     predict = commands.add_parser("predict", help="sort a folder of pictures with a finished run")
     predict.add_argument("run", type=Path, help="folder of the run")
     predict.add_argument("folder", type=Path, help="folder of pictures")
     predict.add_argument("--out", type=Path, help="CSV file (default: the terminal)")
+    predict.add_argument("--data", type=Path, help="folder of the cache of large folders")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     predict.set_defaults(command=_predict)
 
     tables = commands.add_parser("tables", help="the papers' numbers beside the records")
@@ -243,7 +266,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     images = load(split)
     fit_split = split if options.images else experiment.protocol.fit_split
     found = evaluate(
-        finished.method,
+        finished.method.to(resolve_device(options.device)),
         images,
         clusters=experiment.clusters,
         protocol=experiment.protocol,
@@ -271,8 +294,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     finished = load_run(options.run)
     channels, size, _ = finished.record["data"]["shape"]
-    images = load_images(f"folder:{options.folder}", split="all", size=size, channels=channels)
-    probabilities, clusters = extract(finished.method, images.images, "cluster").max(1)
+    images = load_images(
+        f"folder:{options.folder}", split="all", root=options.data, size=size, channels=channels
+    )
+    method = finished.method.to(resolve_device(options.device))
+    probabilities, clusters = extract(method, images.images, "cluster").max(1)
 
     def write(file: TextIO) -> None:
         writer = csv.writer(file, lineterminator="\n")

@@ -21,9 +21,15 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision called ``precision``; "auto" is bfloat16 on CUDA and float32 elsewhere."""
+    """The precision called ``precision``; "auto" is bfloat16 on a GPU that has it, else float32.
+
+    NVIDIA's have it from compute capability 8.0 on (Ampere, 2020); older ones such as the T4
+    imitate it slowly, and their convolutions may not run at all.
+    """
     if precision not in ("auto", "float32", "bfloat16"):
         raise InputError(f"precision is {precision!r}; give auto, float32 or bfloat16")
     if precision == "auto":
-        return "bfloat16" if device.type == "cuda" else "float32"
+        cuda = device.type == "cuda"
+        able = cuda and (torch.version.hip or torch.cuda.get_device_capability(device) >= (8, 0))
+        return "bfloat16" if able else "float32"
     return precision

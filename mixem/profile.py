@@ -22,7 +22,7 @@ from mixem.experiments import Experiment, get
 from mixem.meter import Meter
 from mixem.methods import Method
 from mixem.records import Table
-from mixem.runs import build, hardware
+from mixem.runs import build, hardware, side_of
 from mixem.step import Pass, Stepper, make_optimiser, move
 from mixem.train import compiled
 from mixem.train_config import TrainConfig
@@ -338,8 +338,7 @@ def _images(
     experiment: Experiment, split: str, root: str | Path | None, download: bool
 ) -> tuple[ImageSet, bool]:
     """The images, and whether their pixels are random because the set is not there."""
-    name, views = experiment.images, experiment.views
-    size = max(views.size, views.plain_size or 0) if name.startswith("folder:") else None
+    name, size = experiment.images, side_of(experiment)
     try:
         return load_images(name, split=split, root=root, download=download, size=size), False
     except InputError as error:

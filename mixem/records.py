@@ -5,6 +5,7 @@ A record is the ``record.json`` of a run. The book's are in ``results/NAME/seed-
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,17 @@ def save_record(record: dict[str, Any], folder: str | Path = "results") -> Path:
 
 
 def variant(record: dict[str, Any]) -> str:
-    """The changed settings of a run in words, "" if there are none."""
-    return ", ".join(f"{path.split('.')[-1]}={v}" for path, v in record["overrides"].items())
+    """The changed settings of a run in words, "" if there are none.
+
+    A setting goes by the last part of its path, or by all of it where others end alike.
+    """
+    ends = Counter(path.split(".")[-1] for path in record.get("settings", ()))
+
+    def named(path: str) -> str:
+        end = path.split(".")[-1]
+        return path if ends[end] > 1 else end
+
+    return ", ".join(f"{named(path)}={value}" for path, value in record["overrides"].items())
 
 
 def _slug(text: str) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
@@ -53,6 +54,7 @@ METHODS: dict[str, type[Method]] = {
     "imc-swav": IMCSwAV,
     "finetune": Finetune,
 }
+SIDES = {"mnist": 28, "cifar10": 32, "cifar100-20": 32, "stl10": 96}  # of the images, in pixels
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
 
@@ -131,11 +133,12 @@ def run(
         connect(resolve_device(own_device(options.get("device", "auto"))))
 
     def load(split: str) -> ImageSet:
-        views = experiment.views
-        folder = experiment.images.startswith("folder:")
-        size = max(views.size, views.plain_size or 0) if folder else None
         return load_images(
-            experiment.images, split=split, root=root, download=download and leads(), size=size
+            experiment.images,
+            split=split,
+            root=root,
+            download=download and leads(),
+            size=side_of(experiment),
         )
 
     # What can be wrong is found out here, before the folder is taken and hours are spent.
@@ -150,6 +153,14 @@ def run(
     loaded = {split: load(split) for split in dict.fromkeys(splits)}
     if leads():
         wait()
+    for part in loaded.values():
+        if part.skipped and leads():
+            files, (name, reason) = len(part) + len(part.skipped), part.skipped[0]
+            warnings.warn(
+                f"{len(part.skipped)} of {files} files in {part.name} cannot be read and are left "
+                f"out, such as {name}: {reason}",
+                stacklevel=2,
+            )
     images, over, test, fit = (loaded[split] for split in splits)
     fewest = min(map(len, loaded.values()))
     if experiment.clusters > fewest:
@@ -234,6 +245,20 @@ def _conclude(
     record = _record(experiment, seed, images, test, training, origin, scores | {"curve": curve})
     write_json(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def side_of(experiment: Experiment) -> int | None:
+    """Side in pixels to which pictures of a folder are decoded; None for other images.
+
+    That of the views. A recipe whose crops are so many pixels wide gets pictures of the side that
+    it was made for, so that there is something to cut off.
+    """
+    if not experiment.images.startswith("folder:"):
+        return None
+    views = experiment.views
+    made_for = EXPERIMENTS[experiment.name].images if experiment.name in EXPERIMENTS else ""
+    own = SIDES.get(made_for, 0) if views.crop_sides else 0
+    return max(views.size, views.plain_size or 0, own)
 
 
 def _earlier(method: Method, folder: Path, epoch: int) -> Method:
@@ -430,6 +455,7 @@ def _record(
             "train_split": images.split,
             "train_images": len(images),
             "train_fingerprint": images.fingerprint,
+            "skipped_files": len(images.skipped),
             "test_split": test.split,
             "test_images": len(test),
             "test_fingerprint": test.fingerprint,

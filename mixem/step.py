@@ -124,8 +124,8 @@ class Stepper:
         for index in range(one.accumulate):
             begin = (position * one.accumulate + index) * one.batch
             chosen = order[begin : begin + one.batch][rank() :: size()]
-            pixels = one.pixels[chosen].to(self.device)
-            labels = None if one.labels is None else one.labels[chosen].to(self.device)
+            pixels = _to(one.pixels[chosen], self.device)
+            labels = None if one.labels is None else _to(one.labels[chosen], self.device)
             drawn = seeded(self.seed, "views", step * one.accumulate + index, self.device)
             self.border("other")
             views = self.method.draw_views(pixels, drawn)
@@ -173,6 +173,13 @@ def parallel(method: Method) -> nn.Module:
         return _Step(method)
     synchronise_batch_norm(method, next(method.parameters()).device)
     return DistributedDataParallel(_Step(method), find_unused_parameters=method.rests_parts)
+
+
+def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on the device; a GPU is not waited for."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def move(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:

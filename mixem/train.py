@@ -37,6 +37,7 @@ from mixem.step import Pass, Stepper, make_optimiser, move, require_seed
 from mixem.train_config import TrainConfig
 
 READ_EVERY = 50  # steps between two looks at the device's numbers; each look waits for the device
+READ_AFTER = 5.0  # seconds after which a CPU, which need not be waited for, is looked at anyway
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ def train(
             raise InputError(f"{part.name} has {len(part)} image; training needs at least two")
     require_seed(seed)
     place = resolve_device(own_device(device))
+    checkpoint = out / "checkpoint.pt" if out else None
+    state = load_checkpoint(checkpoint) if checkpoint and checkpoint.exists() else None
+    if state and precision == "auto":  # the run goes on as it began, on another device as well
+        precision = state.get("identity", {}).get("precision", precision)
     precision = resolve_precision(precision, place)
     method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     pixels = {part.fingerprint: part.images for part in plan}
@@ -139,16 +144,19 @@ def train(
         "precision": precision,
     }
     first, earlier, history, meter = 0, 0.0, list[dict[str, Any]](), Meter()
-    checkpoint = out / "checkpoint.pt" if out else None
-    if checkpoint and checkpoint.exists():
-        first, earlier, history = _resume(checkpoint, identity, method, optimiser, meter, place)
+    if checkpoint and state:
+        first, earlier, history = _resume(
+            checkpoint, state, identity, method, optimiser, meter, place
+        )
 
-    began = saved = time.monotonic()
+    began = saved = looked = time.monotonic()
+    at_leisure = place.type == "cpu" and processes() == 1
     out = out if leads() else None
     if out:
         _write_log(out, history)
         for leftover in out.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
-            leftover.unlink(missing_ok=True)
+            if time.time() - leftover.stat().st_mtime > 3600:  # not of one that writes just now
+                leftover.unlink(missing_ok=True)
         if not first:
             _keep(method, out, 0, config)
     bar = tqdm(total=total, initial=first, unit=" steps", disable=not (progress and leads()))
@@ -168,7 +176,8 @@ def train(
             stepper.step(one, order, meter, position=position, step=step)
             step += 1
 
-            if step % steps and step % READ_EVERY:
+            due = at_leisure and time.monotonic() - looked > READ_AFTER
+            if step % steps and step % READ_EVERY and not due:
                 continue
             row: dict[str, Any] = {
                 "epoch": epoch + 1,
@@ -184,7 +193,7 @@ def train(
                 )
             bar.update(step - bar.n)
             bar.set_postfix({k: f"{v:.3f}" for k, v in row["terms"].items()}, refresh=False)
-            now = time.monotonic()
+            now = looked = time.monotonic()
             if step % steps == 0:
                 collapse = meter.collapsed(row) if epoch + 1 == max(2, config.epochs // 10) else ""
                 if collapse and leads():
@@ -256,6 +265,7 @@ def _keep(method: Method, out: Path, epoch: int, config: TrainConfig) -> None:
 
 def _resume(
     checkpoint: Path,
+    state: dict[str, Any],
     identity: dict[str, Any],
     method: Method,
     optimiser: torch.optim.Optimizer,
@@ -263,7 +273,6 @@ def _resume(
     place: torch.device,
 ) -> tuple[int, float, list[dict[str, Any]]]:
     """Put everything back as it was: steps done, seconds of training, history."""
-    state = load_checkpoint(checkpoint)
     try:
         _require_same(checkpoint, state["identity"], identity)
         method.load_state_dict(state["method"])
@@ -292,7 +301,8 @@ def _require_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> 
         if found[key] != value:
             raise InputError(
                 f"{path} belongs to another training: {key} there is {found[key]}, here {value}; "
-                "choose another --out or delete the folder"
+                + ("leave --precision out, or " if key == "precision" else "")
+                + "choose another --out or delete the folder"
             )
 
 

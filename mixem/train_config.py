@@ -55,14 +55,15 @@ class TrainConfig:
             raise InputError(
                 f"schedule is {self.schedule!r}; give 'epochs', 'steps' or 'milestones'"
             )
-        if not (all(0 < share < 1 for share in self.milestones) and 0 < self.decay <= 1):
+        shares = all(_number(share) and 0 < share < 1 for share in self.milestones)
+        if not (shares and 0 < self.decay <= 1):
             raise InputError(
                 f"milestones {self.milestones}, decay {self.decay}; give shares of the run between "
                 "0 and 1, and a decay above 0, at most 1"
             )
         if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.snapshots):
             raise InputError(f"snapshots are {self.snapshots}; give epochs, such as (0, 1, 10)")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if len(self.betas) != 2 or not all(_number(b) and 0 <= b < 1 for b in self.betas):
             raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
         if not (self.learning_rate > 0 and self.weight_decay >= 0):
             raise InputError(
@@ -99,3 +100,7 @@ class TrainConfig:
         else:
             progress = (late + part) / max(1, self.epochs - self.constant_epochs)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * max(0.0, progress)))
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -10,8 +10,10 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import mixem.cli
 from mixem.checkpoint import load_checkpoint
 from mixem.cli import main
 from mixem.data import load_images
@@ -127,18 +129,38 @@ def test_train_stops_after_its_minutes_and_goes_on(command, tmp_path, tiny_run):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.filterwarnings("always:.*cannot be read")
 def test_train_on_a_folder_of_ones_own(command, pictures, tmp_path):
     out = tmp_path / "run"
-    code, printed, _ = command(
+    code, printed, complaints = command(
         "train", "digits/mixem", f"--images=folder:{pictures}", "--clusters=2", f"--out={out}",
         *SMALL, "--set=start=None", "--set=training.epochs=1", "--set=settings.components=2",
     )  # fmt: skip
     assert code == 0
+    (line,) = complaints.splitlines()
+    assert line.startswith(f"mixem: 2 of 6 files in folder:{pictures} cannot be read")
+    assert json.loads((out / "record.json").read_text())["data"]["skipped_files"] == 2
     # The sub-folder is a class, so one picture has a label.
     assert "clusters used, accuracy" in printed
-    code, printed, _ = command("predict", out, pictures)
+    code, printed, _ = command(
+        "predict", out, pictures, f"--data={tmp_path / 'cache'}", "--device=cpu"
+    )
     assert code == 0
     assert sorted(row["file"] for row in rows_of(printed)) == GOOD
+    code, _, complaints = command("predict", out, pictures, "--device=nonsense")
+    assert (code, complaints.count("\n")) == (2, 1)
+    assert "no device 'nonsense'" in complaints
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_a_full_memory_is_one_line(command, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(mixem.cli, "run", full)
+    code, _, complaints = command("train", "digits/simclr")
+    assert (code, complaints.count("\n")) == (2, 1)
+    assert "--set training.accumulate=2" in complaints
 
 
 def test_train_without_labels(command, tmp_path):

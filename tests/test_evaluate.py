@@ -10,6 +10,7 @@ from mixem.data import Augmentation, load_images
 from mixem.evaluate import BATCH_NORM, batch_norm_of, evaluate
 from mixem.evaluation import KMeansProtocol, clustering_scores, kmeans
 from mixem.methods import IMCSwAV, extract
+from mixem.methods.base import mixed
 from mixem.models import ClusterNet6c, SmallResNet
 
 VIEWS = Augmentation(size=8)
@@ -181,3 +182,21 @@ def test_a_network_without_running_statistics(train_and_test):
     with batch_norm_of(method, train_and_test[1].images):
         assert not same(state(method), before)  # the classifier has some
     assert same(state(method), before)
+
+
+def test_a_network_without_running_statistics_gets_the_images_mixed():
+    net = ClusterNet6c(1, width=2, size=8, running_statistics=False)
+    method = make(net).eval()
+    digits = load_images("digits", split="train+test")
+    images = digits.images[digits.labels.argsort()][:300]
+    order = mixed(images)
+    assert sorted(order.tolist()) == list(range(300))
+    with torch.no_grad():
+        parts = [method.features(images[rows]) for rows in order.tensor_split(3)]
+        in_order = [method.features(images[rows]) for rows in torch.arange(300).tensor_split(3)]
+    expected = torch.empty(300, net.out_features)
+    expected[order] = torch.cat(parts)
+    found = extract(method, images, batch_size=120)
+    assert torch.equal(found, expected)
+    assert torch.equal(extract(method, images, batch_size=120, in_order=True), torch.cat(in_order))
+    assert not torch.allclose(found, torch.cat(in_order), atol=0.01)

@@ -451,6 +451,9 @@ def test_what_may_be_none():
         ({"sources": {}}, "no setting 'sources'"),
         ({"training__epochs": 2.5}, "training.epochs is 2.5, of type float; give a int like"),
         ({"training__epochs": "2"}, "training.epochs is '2', of type str"),
+        ({"over_split": 3}, "over_split is 3, of type int; give a str"),
+        ({"plain_views": 3}, "plain_views is 3, of type int; give a Augmentation"),
+        ({"views__scale": {}}, "views.scale is {}, of type dict; give a tuple"),
         ({"training__epochs": True}, "training.epochs is True, of type bool"),
         ({"settings__extra_projection": 1}, "of type int; give a bool"),
         ({"training__learning_rate": True}, "of type bool; give a float"),
@@ -497,3 +500,22 @@ def test_other_images_serve_for_everything():
     assert e.source("images") == "changed for this run"
     assert get("digits/simclr").on("mnist").train_split == "train+test"
     assert get("digits/simclr").on("mnist", split="test").protocol.fit_split == "test"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings__head_std": "abc"}, "head_std is 'abc', of type str; give a float"),
+        ({"settings__head_std": -1}, "head_std is -1.0; give a number from 0 on"),
+        ({"settings__passes": ("main", ["a"])}, "passes are .*give 'main', and 'over'"),
+    ],
+)
+def test_impossible_settings_of_iic(changes, message):
+    with pytest.raises(InputError, match=message):
+        get("digits/iic").override(**changes)
+
+
+def test_a_list_or_a_single_value_does_for_a_tuple():
+    changed = get("digits/iic").override(training__snapshots=5, settings__passes=["main", "main"])
+    assert changed.training.snapshots == (5,)
+    assert changed.settings.passes == ("main", "main")

@@ -1,6 +1,7 @@
 """Records and the tables made of them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,23 @@ def test_variants_are_named_by_what_was_changed():
     assert variant(record(0.9)) == ""
     changed = record(0.9, overrides={"training.epochs": 2, "settings.pull_weight": 0.0})
     assert variant(changed) == "epochs=2, pull_weight=0.0"
+
+
+def test_settings_that_end_alike_go_by_their_whole_path(tmp_path):
+    paths = ("settings.iterations", "protocol.iterations", "training.epochs")
+    changed = [
+        record(0.9, overrides={path: 5}) | {"settings": dict.fromkeys(paths, 1)} for path in paths
+    ]
+    names = ["settings.iterations=5", "protocol.iterations=5", "epochs=5"]
+    assert [variant(one) for one in changed] == names
+    assert len({save_record(one, tmp_path) for one in changed}) == 3
+
+
+def test_the_books_records_lie_where_they_would_be_saved(tmp_path):
+    folder = Path(__file__).parents[1] / "results"
+    for file in folder.rglob("*.json"):
+        place = save_record(json.loads(file.read_text(encoding="utf-8")), tmp_path)
+        assert place.relative_to(tmp_path) == file.relative_to(folder)
 
 
 def test_records_are_saved_by_experiment_variant_and_seed(tmp_path):

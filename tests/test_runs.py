@@ -116,6 +116,7 @@ def test_a_record_says_all(tiny_run, tiny):
         "train_split": "train+test",
         "train_images": 1797,
         "train_fingerprint": digits.fingerprint,
+        "skipped_files": 0,
         "test_split": "train+test",
         "test_images": 1797,
         "test_fingerprint": digits.fingerprint,
@@ -330,6 +331,22 @@ def test_a_folder_of_pictures(tmp_path, tiny, tiny_mixem, pictures, kind):
             assert record["curve"] == []  # without labels there is nothing to score
         else:
             assert 0.5 <= record["metrics"]["accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("stl10/iic", 96),  # crops of 64 pixels
+        ("mnist/iic", 28),
+        ("digits/iic", 16),
+        ("stl10/imc-swav", 96),  # plain_size
+        ("cifar10/imc-swav", 32),
+        ("cifar10/simclr", 32),
+    ],
+)
+def test_pictures_of_a_folder_are_as_large_as_the_recipe_wants(name, side):
+    assert runs.side_of(get(name)) is None
+    assert runs.side_of(get(name).on("folder:photos")) == side
 
 
 def test_more_clusters_than_pictures(tmp_path, tiny, pictures):

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import math
+import os
 import time
 import warnings
 
 import pytest
 import torch
 
+import mixem.train as module
 from mixem.checkpoint import UNFINISHED, load_checkpoint
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.devices import resolve_device, resolve_precision
@@ -135,6 +137,8 @@ def test_a_run_shorter_than_the_constant_epochs():
         ("decay", 0.0),
         ("decay", 1.5),
         ("snapshots", (1.5,)),
+        ("milestones", ("a",)),
+        ("betas", (0.9, "x")),
         ("snapshots", (0, -1)),
         ("betas", (0.9,)),
         ("betas", (0.9, 1.0)),
@@ -371,10 +375,36 @@ def test_a_torn_log_and_the_leftovers_of_a_kill_are_put_right(tmp_path):
     # A kill while the second epoch was being logged, and while a checkpoint was being written.
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"epoch": 2, "step": 6, "lea')
-    (folder / f".checkpoint.pt.0123456789abcdef{UNFINISHED}").write_bytes(b"half")
+    old, new = (folder / f".checkpoint.pt.{name}{UNFINISHED}" for name in ("0123", "4567"))
+    for leftover in (old, new):
+        leftover.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
     fit(make(), digits(), out=folder)
     assert timeless(log(folder)) == timeless(expected)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.pt", "log.jsonl"]
+    # The new one may be of another process that is still writing.
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "log.jsonl", new.name}
+
+
+def test_a_slow_cpu_is_looked_at_before_fifty_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "READ_AFTER", 0.0)
+    whole = make()
+    expected = fit(whole, digits(), out=tmp_path / "whole")
+    found, sittings, folder = None, 0, tmp_path / "stopped"
+    while not (found and found.complete):
+        method = make()
+        found = fit(method, digits(), out=folder, max_minutes=0)
+        sittings += 1
+    assert sittings == 9  # every step
+    assert timeless(found.history) == timeless(expected.history)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(method.state_dict()[key], value)
+
+
+def test_a_run_goes_on_with_the_precision_that_it_began_with(tmp_path):
+    fit(make(), digits(), out=tmp_path, precision="bfloat16", max_minutes=0)
+    with pytest.raises(InputError, match="precision there is bfloat16, here float32; leave --prec"):
+        fit(make(), digits(), out=tmp_path, precision="float32")
+    assert fit(make(), digits(), out=tmp_path).precision == "bfloat16"
 
 
 class Diverging(SimCLR):
@@ -535,11 +565,13 @@ def test_impossible_options(options, message):
     assert str(error.value).isprintable()
 
 
-def test_devices_and_precisions_by_name():
+def test_devices_and_precisions_by_name(monkeypatch):
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_precision("auto", torch.device("cpu")) == "float32"
-    assert resolve_precision("auto", torch.device("cuda")) == "bfloat16"
+    for capability, precision in (((8, 0), "bfloat16"), ((9, 0), "bfloat16"), ((7, 5), "float32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert resolve_precision("auto", torch.device("cuda")) == precision  # a T4 has 7.5
     assert resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 
 

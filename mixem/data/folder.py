@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from mixem.errors import InputError
@@ -26,7 +26,16 @@ ENDINGS = (
 )  # fmt: skip
 SPLITS = ("train", "test", "val", "unlabeled")
 BLOCK = 1024  # pictures decoded at a time: what is held in memory beside the result
-DECODING = 1  # part of a cache's key; to be raised when the same file decodes differently
+DECODING = 2  # part of a cache's key; to be raised when the same file decodes differently
+TURNS = {  # what makes a picture with this orientation entry upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 MANY = 2000  # pictures from which on a progress bar is shown
 
 
@@ -146,7 +155,7 @@ def decode(path: str | Path, size: int, channels: int) -> NDArray[np.uint8]:
             # JPEG can decode at a half, a quarter or an eighth; twice the size is kept for
             # antialiasing. Other formats ignore this.
             picture.draft(None, (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(picture)
+            upright = _upright(picture)
             left = (upright.width - (side := min(upright.size))) / 2
             top = (upright.height - side) / 2
             square = _as_mode(upright, "L" if channels == 1 else "RGB").resize(
@@ -159,6 +168,20 @@ def decode(path: str | Path, size: int, channels: int) -> NDArray[np.uint8]:
     except Exception as error:
         raise InputError(_reason(error)) from error
     return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF entry says.
+
+    Not by ``ImageOps.exif_transpose``, which writes all entries anew and fails where one of them,
+    whichever, is odd.
+    """
+    picture.load()
+    try:
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # entries that cannot be read say nothing
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _as_mode(picture: Image.Image, mode: str) -> Image.Image:

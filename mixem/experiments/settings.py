@@ -67,10 +67,12 @@ class IICSettings:
         ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
-        if "main" not in self.passes or set(self.passes) - {"main", "over"}:
+        if "main" not in self.passes or any(name not in ("main", "over") for name in self.passes):
             raise InputError(f"passes are {self.passes!r}; give 'main', and 'over' if wanted")
         if not 0 <= self.lamb < math.inf:
             raise InputError(f"lamb is {self.lamb}; give a number from 0 on")
+        if self.head_std is not None and not 0 <= self.head_std < math.inf:
+            raise InputError(f"head_std is {self.head_std}; give a number from 0 on, or None")
 
 
 @dataclass(frozen=True)
@@ -250,22 +252,30 @@ def whole(images: str) -> str:
     return "all" if images.startswith("folder:") else "train+test"
 
 
-OPTIONAL = {  # what may be None, wherever it stands
-    "start", "plain_views", "small_views", "over_split", "crop_scale", "scale", "blur_kernel",
-    "plain_side", "plain_size", "head_std", "cutout_width",
+OPTIONAL = {  # what may be None, wherever it stands, and what it is otherwise
+    "start": str, "plain_views": Augmentation, "small_views": Augmentation, "over_split": str,
+    "crop_scale": tuple, "scale": tuple, "blur_kernel": int, "plain_side": int,
+    "plain_size": int, "head_std": float, "cutout_width": float,
 }  # fmt: skip
 
 
 def _like(path: str, value: Any, old: Any) -> Any:
-    """``value`` if it is of the same type as the old one; a whole number will do for any number."""
-    if value is None and path.split(".")[-1] in OPTIONAL:
+    """``value`` if it is of the same type as the old one.
+
+    A whole number will do for any number, a list or a single value for a tuple.
+    """
+    name = path.split(".")[-1]
+    if value is None and name in OPTIONAL:
         return None
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+    kind = OPTIONAL[name] if old is None else type(old)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if old is not None and type(value) is not type(old):
+    if kind is tuple and isinstance(value, list | int | float | str):
+        return tuple(value) if isinstance(value, list) else (value,)
+    if type(value) is not kind:
+        like = "" if old is None else f" like {old!r}"
         raise InputError(
-            f"{path} is {value!r}, of type {type(value).__name__}; "
-            f"give a {type(old).__name__} like {old!r}"
+            f"{path} is {value!r}, of type {type(value).__name__}; give a {kind.__name__}{like}"
         )
     return value
 

@@ -58,7 +58,7 @@ def sinkhorn(scores: torch.Tensor, *, epsilon: float = 0.05, iterations: int = 3
         matrix.sub_(offset[:, None]).mul_(1 / epsilon).exp_()
         row = offset.mul(1 / epsilon).exp()  # (B,), undoes the subtraction
         column = scores.new_ones(prototypes)
-        tiny = scores.new_tensor(TINY)
+        tiny = scores.new_full((), TINY)  # new_tensor would wait for a GPU
         for _ in range(iterations):  # 1 a prototype and K/B an image: a common factor cancels
             column = total(torch.addmv(tiny, matrix.T, row)).reciprocal()
             row = torch.addmv(tiny, matrix, column, alpha=images / prototypes).reciprocal()

@@ -139,13 +139,28 @@ class Method(nn.Module):
         return (-(distance**2) / (2 * self.variance)).softmax(1)
 
 
+def mixed(images: torch.Tensor) -> torch.Tensor:
+    """A fixed random order of images ``(N, ...)``, int64 ``(N,)`` on their device.
+
+    For batches whose statistics matter: the files of a folder are often sorted by class.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return order.to(images.device)
+
+
 @torch.no_grad()
 def extract(
-    method: Method, images: torch.Tensor, what: str = "features", *, batch_size: int = 1024
+    method: Method,
+    images: torch.Tensor,
+    what: str = "features",
+    *,
+    batch_size: int = 1024,
+    in_order: bool = False,
 ) -> torch.Tensor:
     """Features, embeddings or assignments of a whole image tensor, batch by batch.
 
-    The method is put into evaluation mode and left as it was found.
+    The method is put into evaluation mode and left as it was found. A network that normalises with
+    the batch at hand gets the images :func:`mixed`.
 
     Args:
         method: A trained method.
@@ -153,27 +168,31 @@ def extract(
         what: "features", "embeddings", "assign", "cluster", "sub_heads", "logits" or "scores": the
             function of the method to call.
         batch_size: Images a batch.
+        in_order: Mix nothing.
 
     Returns:
-        float32 ``(N, ...)`` on the CPU.
+        float32 ``(N, ...)`` on the CPU, in the order of the images.
     """
     known = ("features", "embeddings", "assign", "cluster", "sub_heads", "logits", "scores")
     if what not in known or not hasattr(method, what):
         has = ", ".join(name for name in known if hasattr(method, name))
         raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")
-    batches = images.split(batch_size)
+    mix = method.needs_a_batch and not in_order
+    order = mixed(images) if mix else torch.arange(len(images), device=images.device)
+    chosen = order.split(batch_size)
     if method.needs_a_batch:
         if len(images) == 1:
             raise InputError(
                 "1 image for a network that normalises with the images given together; give more"
             )
-        batches = images.tensor_split(len(batches))  # of about the same size
+        chosen = order.tensor_split(len(chosen))  # of about the same size
     device = next(method.parameters()).device
     training = method.training
     method.eval()
     try:
         function = getattr(method, what)
-        parts = [function(batch.to(device)).float().cpu() for batch in batches]
+        parts = [function(images[rows].to(device)).float().cpu() for rows in chosen]
     finally:
         method.train(training)
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    return found[order.argsort().cpu()] if mix else found

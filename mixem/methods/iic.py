@@ -9,7 +9,7 @@ from torch import nn
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import iic
-from mixem.methods.base import Method, Step
+from mixem.methods.base import Method, Step, mixed
 from mixem.models import SubHeads
 
 
@@ -128,11 +128,10 @@ class IIC(Method):
         """
         self.eval()
         device = next(self.parameters()).device
-        batches = images.split(256)
         total = torch.zeros_like(self.sub_head_losses)
-        for batch in batches:
-            views = self.draw_views(batch.to(device), generator)
-            total += self.losses(views, "main")[0] * len(batch)
+        for chosen in mixed(images).split(256):  # among images of one class nothing is to be told
+            views = self.draw_views(images[chosen].to(device), generator)
+            total += self.losses(views, "main")[0] * len(chosen)
         self.sub_head_losses.copy_(total / len(images))
         self.chosen.copy_(self.sub_head_losses.argmin())
 

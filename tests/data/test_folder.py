@@ -2,6 +2,7 @@
 
 import os
 import resource
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tvf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mixem.data import decode, load_images
 from mixem.errors import InputError
@@ -308,6 +309,30 @@ def test_exif_orientation_is_respected(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(decode(tmp_path / "a.png", 8, 3), np.asarray(upright).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_every_orientation_is_that_of_pillow(tmp_path: Path, orientation: int):
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation  # 9 means nothing
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture))
+    assert np.array_equal(decode(tmp_path / "a.png", 8, 3), upright.transpose(2, 0, 1))
+
+
+def test_an_odd_exif_entry_does_no_harm(tmp_path: Path):
+    """Pillow's own turning writes all entries anew, and fails at a width that is a text."""
+    entries = struct.pack("<HHII", 0x0100, 2, 4, int.from_bytes(b"abc\0", "little"))
+    entries += struct.pack("<HHII", 0x0112, 3, 1, 6)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    upright = Image.new("RGB", (8, 8), BLUE)
+    upright.paste(RED, (0, 0, 8, 4))
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as picture, pytest.raises((TypeError, struct.error)):
+        ImageOps.exif_transpose(picture)
     assert np.array_equal(decode(tmp_path / "a.png", 8, 3), np.asarray(upright).transpose(2, 0, 1))
 
 

@@ -1,5 +1,6 @@
 """IIC: its step against a plain version, passes, choosing a sub-head, training."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -10,6 +11,7 @@ from mixem.errors import InputError
 from mixem.losses import iic
 from mixem.meter import Meter
 from mixem.methods import IIC, extract
+from mixem.methods.base import mixed
 from mixem.models import ClusterNet6c
 from mixem.train import train
 from mixem.train_config import TrainConfig
@@ -154,12 +156,29 @@ def test_the_losses_after_training_are_those_of_new_views(trained):
     method, _ = trained
     images, generator = digits(300).images, seeded(3)
     method.finish(images, seeded(3))
+    images = images[mixed(images)]
     with torch.no_grad():
         parts = [
             method.losses(method.draw_views(batch, generator), "main")[0] * len(batch)
             for batch in (images[:256], images[256:])
         ]
     torch.testing.assert_close(method.sub_head_losses, sum(parts) / 300)
+
+
+def test_the_losses_after_training_do_not_depend_on_the_order_of_the_files(trained):
+    method = copy.deepcopy(trained[0])
+    some = digits(600)
+    by_class = some.images[some.labels.argsort()]
+    method.finish(some.images, seeded(3))
+    losses = method.sub_head_losses.clone()
+    method.finish(by_class, seeded(3))
+    with torch.no_grad():  # what batches of consecutive files would give
+        parts = [
+            method.losses(method.draw_views(batch, seeded(3)), "main")[0] * len(batch)
+            for batch in by_class.split(256)
+        ]
+    apart = (sum(parts) / 600 - losses).abs().max()
+    assert (method.sub_head_losses - losses).abs().max() < 0.03 < apart / 2
 
 
 def test_one_head_alone():
