@@ -152,7 +152,9 @@ def test_train_on_a_folder_of_ones_own(command, pictures, tmp_path):
     assert "no device 'nonsense'" in complaints
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError()]
+)
 def test_a_full_memory_is_one_line(command, monkeypatch, error):
     def full(*_, **__):
         raise error
