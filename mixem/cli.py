@@ -85,7 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("name", help="an experiment; python -m mixem list shows them")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, help="folder of the run (default: one under runs/)")
-    train.add_argument("--start", type=Path, help="finished run that gives the backbone's start")
+    train.add_argument(
+        "--start",
+        "--start-from",  # as torchrun takes --start for its --start-method
+        type=Path,
+        help="finished run that gives the backbone's start",
+    )
     _change_options(train)
     _data_options(train)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from mixem.checkpoint import load_weights, read_json, save_weights, write_json
+from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
@@ -40,6 +40,7 @@ SOURCES = (
     "losses",
     "methods",
     "evaluation",
+    "devices.py",
     "evaluate.py",
     "meter.py",
     "step.py",
@@ -243,6 +244,8 @@ def _conclude(
     ]
     save_weights(folder / "model.safetensors", method.to("cpu"))
     record = _record(experiment, seed, images, test, training, origin, scores | {"curve": curve})
+    for leftover in folder.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
+        leftover.unlink(missing_ok=True)
     write_json(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 

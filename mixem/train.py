@@ -5,6 +5,7 @@ stopped at any step goes on exactly as if it had not been.
 """
 
 import bisect
+import contextlib
 import copy
 import dataclasses
 import itertools
@@ -155,8 +156,9 @@ def train(
     if out:
         _write_log(out, history)
         for leftover in out.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
-            if time.time() - leftover.stat().st_mtime > 3600:  # not of one that writes just now
-                leftover.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # not of one that writes just now
+                if time.time() - leftover.stat().st_mtime > 3600:
+                    leftover.unlink()
         if not first:
             _keep(method, out, 0, config)
     bar = tqdm(total=total, initial=first, unit=" steps", disable=not (progress and leads()))
@@ -242,12 +244,12 @@ def compiled(
         yield
         return
     before = copy.deepcopy(backbone.state_dict())  # a trial moves the running statistics
-    backbone.forward = torch.compile(backbone.forward, dynamic=False)
     try:
+        backbone.forward = torch.compile(backbone.forward, dynamic=False)
         size = method.views.size
         backbone(torch.zeros(2, images.channels, size, size, device=device)).sum().backward()
     except Exception as error:  # whatever the compiler, or the lack of one, leads to
-        del backbone.forward
+        backbone.__dict__.pop("forward", None)
         reason = " ".join(str(error).split())[:200]
         warnings.warn(f"torch.compile failed, going on without it: {reason}", stacklevel=4)
     backbone.load_state_dict(before)

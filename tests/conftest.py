@@ -1,6 +1,11 @@
 """What several tests share."""
 
+import math
+import os
 from typing import NamedTuple
+
+# More threads than two add up the sums of k-means in an order of chance.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -19,6 +24,12 @@ class Golden(NamedTuple):
     e_j: torch.Tensor
     l_i: torch.Tensor
     l_j: torch.Tensor
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings are looked at after so many steps, however slow the machine is."""
+    monkeypatch.setattr("mixem.train.READ_AFTER", math.inf)
 
 
 @pytest.fixture

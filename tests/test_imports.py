@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mixem
+from mixem.runs import SOURCES
 
 PACKAGE = Path(mixem.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -27,9 +28,20 @@ ALLOWED = {
     "checkpoint": set(),
     "methods": {"distributed", "losses", "models", "data"},
     "meter": {"distributed", "methods"},
-    "train": {"distributed", "methods", "data", "meter", "devices", "checkpoint"},
+    "train_config": {"data"},
+    "step": {"data", "distributed", "meter", "methods", "train_config"},
+    "train": {
+        "checkpoint",
+        "data",
+        "devices",
+        "distributed",
+        "meter",
+        "methods",
+        "step",
+        "train_config",
+    },
     "evaluate": {"methods", "data", "evaluation"},
-    "experiments": {"data", "evaluation", "train"},
+    "experiments": {"data", "evaluation", "train_config"},
     "runs": {
         "checkpoint",
         "data",
@@ -40,7 +52,9 @@ ALLOWED = {
         "experiments",
         "methods",
         "models",
+        "step",
         "train",
+        "train_config",
     },
     "records": {"checkpoint", "papers"},
     "profile": {
@@ -51,7 +65,9 @@ ALLOWED = {
         "methods",
         "records",
         "runs",
+        "step",
         "train",
+        "train_config",
     },
 }
 TOP = ("cli", "plots", "__main__", "__init__")  # may import what they like, and nobody them
@@ -100,6 +116,15 @@ def test_the_order_has_no_circle():
     order = list(ALLOWED)
     for part, below in ALLOWED.items():
         assert all(order.index(name) < order.index(part) for name in below), part
+
+
+def test_the_fingerprint_of_a_run_covers_all_that_training_and_scoring_import():
+    reached, found = set(), {"train", "evaluate"}
+    while new := found - reached:
+        reached |= new
+        found |= {part for f in FILES if part_of(f) in new for part in parts(f)}
+    # Not how things are written to disk.
+    assert reached - {"checkpoint"} <= {name.removesuffix(".py") for name in SOURCES}
 
 
 def test_nothing_imports_the_command_line():

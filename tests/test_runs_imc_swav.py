@@ -12,10 +12,10 @@ from mixem.data import load_images
 from mixem.errors import InputError
 from mixem.evaluate import BATCH_NORM
 from mixem.evaluation import clustering_scores
-from mixem.experiments import EXPERIMENTS, get
+from mixem.experiments import get
 from mixem.methods import extract
 from mixem.records import load_records, save_record, score, summarise
-from mixem.runs import build, from_dict, load_run, run, to_dict
+from mixem.runs import build, load_run, run
 
 # So short a training has learned nothing yet.
 pytestmark = pytest.mark.filterwarnings("ignore:.*stays at its bound")
@@ -89,14 +89,6 @@ def test_it_is_loaded_and_recorded(finished, tmp_path):
     assert torch.equal(*both)
     save_record(finished.record, tmp_path)
     assert load_records(tmp_path) == [finished.record]
-
-
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "imc-swav" in name])
-def test_settings_survive_json(name):
-    experiment = get(name)
-    again = from_dict(to_dict(experiment))
-    assert again == dataclasses.replace(experiment, sources={})
-    assert again.small_views is not None
 
 
 def test_settings_reach_the_method():

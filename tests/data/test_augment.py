@@ -304,7 +304,8 @@ def test_crop_boxes_follow_torchvisions_law():
     assert area.min() > 0.06
     torch.manual_seed(0)
     theirs = tv.RandomResizedCrop(32, scale=(0.08, 1.0))
-    boxes = [theirs.make_params([torch.empty(3, 32, 32)]) for _ in range(4000)]
+    draw = getattr(theirs, "make_params", None) or theirs._get_params  # before torchvision 0.21
+    boxes = [draw([torch.empty(3, 32, 32)]) for _ in range(4000)]
     peers = torch.tensor([[b["top"], b["left"], b["height"], b["width"]] for b in boxes]).float()
     # Two-sample check of every quantile of every coordinate; 0.03 is about 2.5 standard errors.
     for ours, other in zip(draws["box"].T, peers.T, strict=True):
