@@ -6,7 +6,7 @@ from mixem.data import Augmentation
 from mixem.evaluation import KMeansProtocol
 from mixem.experiments.mixem import DIGITS_VIEWS
 from mixem.experiments.settings import Experiment, IMCSwAVSettings
-from mixem.train import TrainConfig
+from mixem.train_config import TrainConfig
 
 _SOURCES = {
     "name": "this book",
@@ -201,9 +201,15 @@ _MNIST_SMALL = replace(
 _CIFAR10_SMALL = replace(
     _CIFAR10,
     name="cifar10/imc-swav-small",
-    backbone="small-resnet",
+    backbone="small-resnet18",
     settings=replace(_CIFAR10.settings, small=2, prototypes=300, hidden=256, frozen_steps=200),
-    training=replace(_CIFAR10.training, epochs=12, learning_rate=1e-3, warmup_steps=200),
+    training=replace(
+        _CIFAR10.training,
+        epochs=70,
+        learning_rate=1e-3,
+        warmup_steps=200,
+        snapshots=(0, 1, 2, 5, 10, 20, 40),
+    ),
     sources={**_OURS, "views": _SOURCES["views"], "views.plain_size": _SOURCES["views.plain_size"]},
 )
 

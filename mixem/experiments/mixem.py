@@ -5,7 +5,7 @@ from dataclasses import replace
 from mixem.data import Augmentation
 from mixem.evaluation import KMeansProtocol
 from mixem.experiments.settings import Experiment, MixEMSettings, SimCLRSettings
-from mixem.train import TrainConfig
+from mixem.train_config import TrainConfig
 
 # --- digits: ours, small enough for two CPU cores -----------------------------------------------
 
@@ -240,8 +240,10 @@ _MNIST_SMALL = replace(
 _CIFAR10_SMALL = replace(
     _simclr_of(_CIFAR10),
     name="cifar10/simclr-small",
-    backbone="small-resnet",
-    training=replace(DIGITS_SIMCLR.training, epochs=16, constant_epochs=1),
+    backbone="small-resnet18",
+    training=replace(
+        DIGITS_SIMCLR.training, epochs=60, constant_epochs=1, snapshots=(0, 1, 2, 5, 10, 20, 40)
+    ),
     protocol=KMeansProtocol(fit_split="train"),
     sources={
         **_simclr_of(_CIFAR10).sources,
@@ -256,14 +258,16 @@ _CIFAR10_SMALL = replace(
 )
 
 
-def _mixem_of(start: Experiment, like: Experiment, epochs: int) -> Experiment:
+def _mixem_of(
+    start: Experiment, like: Experiment, epochs: int, snapshots: tuple[int, ...] = ()
+) -> Experiment:
     """MIX'EM from a small SimCLR, with the settings of another MIX'EM."""
     return replace(
         start,
         name=start.name.replace("simclr", "mixem"),
         method="mixem",
         settings=like.settings,
-        training=replace(start.training, epochs=epochs),
+        training=replace(start.training, epochs=epochs, snapshots=snapshots),
         protocol=replace(start.protocol, init="components"),
         start=start.name,
         sources={
@@ -280,6 +284,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _MNIST_SMALL,
     _mixem_of(_MNIST_SMALL, DIGITS_MIXEM, 5),
     _CIFAR10_SMALL,
-    _mixem_of(_CIFAR10_SMALL, _CIFAR10, 8),
+    _mixem_of(_CIFAR10_SMALL, _CIFAR10, 30, (0, 1, 2, 5, 10, 20)),
     *(e for base in (_STL10, _CIFAR10, _CIFAR20) for e in (_simclr_of(base), base)),
 )
