@@ -48,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return 0
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        advice = "give --device cpu"
+        if options.command in (_train, _profile):
+            advice = (
+                "give a smaller batch and as many more of them a step, such as --set "
+                "training.batch_size=128 --set training.accumulate=2; what was saved last is intact"
+            )
         reason = " ".join(str(error).split())[:120]
-        print(
-            "mixem: the memory is full; give a smaller batch and as many more of them a step, such "
-            "as --set training.batch_size=128 --set training.accumulate=2; what was saved last is "
-            f"intact ({reason})",
-            file=sys.stderr,
-        )
+        print(f"mixem: the memory is full; {advice} ({reason})", file=sys.stderr)
         return 2
     except (InputError, FloatingPointError, OSError) as error:
         print(f"mixem: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mixem.data import ImageSet, load_images
+from mixem.data import SHAPES, ImageSet, load_images
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
 from mixem.experiments import Experiment, get
@@ -29,16 +29,6 @@ from mixem.train_config import TrainConfig
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
-
-# Images of what can be fetched: channels, side, classes, and how many there are in each split.
-SHAPES: dict[str, tuple[int, int, int, dict[str, int]]] = {
-    "mnist": (1, 28, 10, {"train": 60_000, "test": 10_000}),
-    "cifar10": (3, 32, 10, {"train": 50_000, "test": 10_000}),
-    "cifar100": (3, 32, 100, {"train": 50_000, "test": 10_000}),
-    "cifar100-20": (3, 32, 20, {"train": 50_000, "test": 10_000}),
-    "stl10": (3, 96, 10, {"train": 5_000, "test": 8_000, "unlabeled": 100_000}),
-    "tiny-imagenet": (3, 64, 200, {"train": 100_000, "test": 10_000}),
-}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import Augmentation, ImageSet, load_images
+from mixem.data import SHAPES, Augmentation, ImageSet, load_images
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -55,7 +55,6 @@ METHODS: dict[str, type[Method]] = {
     "imc-swav": IMCSwAV,
     "finetune": Finetune,
 }
-SIDES = {"mnist": 28, "cifar10": 32, "cifar100-20": 32, "stl10": 96}  # of the images, in pixels
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
 
@@ -260,7 +259,7 @@ def side_of(experiment: Experiment) -> int | None:
         return None
     views = experiment.views
     made_for = EXPERIMENTS[experiment.name].images if experiment.name in EXPERIMENTS else ""
-    own = SIDES.get(made_for, 0) if views.crop_sides else 0
+    own = SHAPES[made_for][1] if views.crop_sides and made_for in SHAPES else 0
     return max(views.size, views.plain_size or 0, own)
 
 

@@ -163,6 +163,10 @@ def test_a_full_memory_is_one_line(command, monkeypatch, error):
     code, _, complaints = command("train", "digits/simclr")
     assert (code, complaints.count("\n")) == (2, 1)
     assert "--set training.accumulate=2" in complaints
+    monkeypatch.setattr(mixem.cli, "load_run", full)
+    code, _, complaints = command("predict", "run", "photos")
+    assert (code, complaints.count("\n")) == (2, 1)
+    assert "give --device cpu" in complaints
 
 
 def test_train_without_labels(command, tmp_path):

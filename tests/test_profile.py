@@ -9,6 +9,7 @@ from torch import nn
 
 from mixem import profile as module
 from mixem.cli import main
+from mixem.data import SHAPES
 from mixem.data.images import NAMES, load_images
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, get
@@ -16,7 +17,7 @@ from mixem.meter import Meter
 from mixem.methods import Method, SimCLR
 from mixem.methods.base import Step
 from mixem.models.backbones import SmallNet
-from mixem.profile import PARTS, SHAPES, PassProfile, Profile, profile
+from mixem.profile import PARTS, PassProfile, Profile, profile
 from mixem.runs import build
 from mixem.step import Pass, Stepper, make_optimiser
 from mixem.train import train

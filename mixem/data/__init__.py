@@ -2,7 +2,7 @@
 
 from mixem.data.augment import Augmentation
 from mixem.data.folder import decode
-from mixem.data.images import NAMES, ImageSet, load_images
+from mixem.data.images import NAMES, SHAPES, ImageSet, load_images
 from mixem.data.operations import normalise
 
-__all__ = ["NAMES", "Augmentation", "ImageSet", "decode", "load_images", "normalise"]
+__all__ = ["NAMES", "SHAPES", "Augmentation", "ImageSet", "decode", "load_images", "normalise"]

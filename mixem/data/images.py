@@ -53,6 +53,16 @@ STL10_CLASSES = (
 
 Part = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]  # images, labels, class names
 
+# Images of what can be fetched: channels, side, classes, and how many there are in each split.
+SHAPES: dict[str, tuple[int, int, int, dict[str, int]]] = {
+    "mnist": (1, 28, 10, {"train": 60_000, "test": 10_000}),
+    "cifar10": (3, 32, 10, {"train": 50_000, "test": 10_000}),
+    "cifar100": (3, 32, 100, {"train": 50_000, "test": 10_000}),
+    "cifar100-20": (3, 32, 20, {"train": 50_000, "test": 10_000}),
+    "stl10": (3, 96, 10, {"train": 5_000, "test": 8_000, "unlabeled": 100_000}),
+    "tiny-imagenet": (3, 64, 200, {"train": 100_000, "test": 10_000}),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
