@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from mixem.errors import InputError
+from mixem.errors import InputError, reason
 
 UNFINISHED = ".unfinished"  # ending of a file that is being written
 
@@ -43,7 +43,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     # RuntimeError is what torch.save makes of a full disk.
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"cannot write {path}: {_reason(error)}; "
+            f"cannot write {path}: {reason(error)[:200]}; "
             "free some space or choose another folder with --out"
         ) from error
 
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     # A damaged file makes the unpickler raise whatever it leads it to.
     except Exception as error:
         raise InputError(
-            f"cannot read {path}: {_reason(error)}; delete it to start anew"
+            f"cannot read {path}: {reason(error)[:200]}; delete it to start anew"
         ) from error
     if not isinstance(state, dict):
         raise InputError(f"{path} is not a checkpoint; delete it to start anew")
@@ -107,11 +107,8 @@ def load_weights(path: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {_reason(error)}; train the run again") from error
+        raise InputError(
+            f"cannot read {path}: {reason(error)[:200]}; train the run again"
+        ) from error
     except RuntimeError as error:
-        raise InputError(f"{path} holds another network: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, in one line that is not too long."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} holds another network: {reason(error)[:200]}") from error

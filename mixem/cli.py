@@ -12,24 +12,21 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-import torch
+import mixem
+from mixem.errors import InputError, reason
 
-from mixem.checkpoint import write_atomically
-from mixem.data import ImageSet, load_images
-from mixem.devices import resolve_device
-from mixem.distributed import leads, part
-from mixem.errors import InputError
-from mixem.evaluate import evaluate
-from mixem.experiments import EXPERIMENTS, Experiment, get
-from mixem.experiments.settings import whole
-from mixem.methods import extract
-from mixem.profile import profile
-from mixem.records import METRICS, Table, comparison, load_records, save_record, summarise, variant
-from mixem.runs import Run, load_run, run
+if TYPE_CHECKING:  # what trains takes seconds to import: each command does it for itself
+    from mixem.data import ImageSet
+    from mixem.experiments import Experiment
+    from mixem.runs import Run
+    from mixem.training import Sitting
+
+__all__ = ["main"]
 
 STOPPED = 3  # exit code of a run that is not finished
+METRICS = ("accuracy", "nmi", "ari")  # those of mixem.records, which need not be loaded for --help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,19 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `mixem list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return 0
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+    except (InputError, FloatingPointError, OSError) as error:
+        print(f"mixem: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not _memory_is_full(error):
+            raise
         advice = "give --device cpu"
-        if options.command in (_train, _profile):
+        if options.command in (_train, _profile, _verify):
             advice = (
                 "give a smaller batch and as many more of them a step, such as --set "
                 "training.batch_size=128 --set training.accumulate=2; what was saved last is intact"
             )
-        reason = " ".join(str(error).split())[:120]
-        print(f"mixem: the memory is full; {advice} ({reason})", file=sys.stderr)
+        print(f"mixem: the memory is full; {advice} ({reason(error)[:120]})", file=sys.stderr)
         return 2
-    except (InputError, FloatingPointError, OSError) as error:
-        print(f"mixem: {error}", file=sys.stderr)
-        return 2
+
+
+def _memory_is_full(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -76,69 +80,71 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mixem", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"mixem {mixem.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    list_ = commands.add_parser("list", help="list the experiments, or the settings of one")
-    list_.add_argument("name", nargs="?", help="an experiment, to see each setting and its source")
-    list_.set_defaults(command=_list)
+    def command(name: str, action: Any, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text)
+        made.set_defaults(command=action)
+        return made
 
-    train = commands.add_parser("train", help="train an experiment, or go on with it")
-    train.add_argument("name", help="an experiment; python -m mixem list shows them")
+    listing = command("list", _list, "list the experiments, or the settings of one")
+    listing.add_argument(
+        "name", nargs="?", help="an experiment, to see each setting and its source"
+    )
+
+    train = command("train", _train, "train an experiment, or go on with it")
+    _experiment_options(train)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=Path, help="folder of the run (default: one under runs/)")
     train.add_argument(
         "--start",
         "--start-from",  # as torchrun takes --start for its --start-method
         type=Path,
-        help="finished run that gives the backbone's start",
+        help="finished run that gives the start",
     )
-    _change_options(train)
-    _data_options(train)
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    train.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
-    train.add_argument("--compile", action="store_true", help="let torch.compile help, if it can")
     train.add_argument("--max-minutes", type=float, help="stop cleanly after this time")
     train.add_argument(
         "--checkpoint-seconds", type=float, default=30, help="least time between checkpoints"
     )
     train.add_argument("--results", type=Path, help="also put the record into this folder")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
-    train.set_defaults(command=_train)
 
-    profile_ = commands.add_parser("profile", help="show where a training step's time goes")
-    profile_.add_argument("name", help="an experiment; python -m mixem list shows them")
-    _change_options(profile_)
-    _data_options(profile_)
-    profile_.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    profile_.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
-    profile_.add_argument("--compile", action="store_true", help="let torch.compile help")
-    profile_.add_argument("--steps", type=int, default=20, help="how many to time (default: 20)")
-    profile_.set_defaults(command=_profile)
+    profile = command("profile", _profile, "show where a training step's time goes")
+    _experiment_options(profile)
+    profile.add_argument("--steps", type=int, default=20, help="how many to time (default: 20)")
 
-    evaluate_ = commands.add_parser("evaluate", help="score a finished run under every protocol")
-    evaluate_.add_argument("run", type=Path, help="folder of the run")
-    evaluate_.add_argument("--images", help="other images than the experiment's")
-    evaluate_.add_argument("--split", help="split of --images (default: all of them)")
-    _data_options(evaluate_)
-    evaluate_.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    evaluate_.set_defaults(command=_evaluate)
+    evaluate = command("evaluate", _evaluate, "score a finished run under every protocol")
+    evaluate.add_argument("run", type=Path, help="folder of the run")
+    evaluate.add_argument("--images", help="other images than the experiment's")
+    evaluate.add_argument("--split", help="split of --images (default: all of them)")
+    _data_options(evaluate)
+    _device_option(evaluate)
 
-    predict = commands.add_parser("predict", help="sort a folder of pictures with a finished run")
+    predict = command("predict", _predict, "sort a folder of pictures with a finished run")
     predict.add_argument("run", type=Path, help="folder of the run")
-    predict.add_argument("folder", type=Path, help="folder of pictures")
+    predict.add_argument("folder", help="folder of pictures")
     predict.add_argument("--out", type=Path, help="CSV file (default: the terminal)")
     predict.add_argument("--data", type=Path, help="folder of the cache of large folders")
-    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    predict.set_defaults(command=_predict)
+    _device_option(predict)
 
-    tables = commands.add_parser("tables", help="the papers' numbers beside the records")
-    tables.add_argument("--results", type=Path, default=Path("results"))
+    verify = command("verify", _verify, "train the first epoch of records again and compare")
+    verify.add_argument("records", nargs="*", type=Path, help="files or folders (default: results)")
+    verify.add_argument(
+        "--tolerance", type=float, default=0.02,
+        help="largest difference of a loss term on another machine (default: 0.02)",
+    )  # fmt: skip
+    _data_options(verify)
+    _device_option(verify)
+
+    tables = command("tables", _tables, "the papers' numbers beside the records")
+    tables.add_argument("--results", type=Path, help="folder of records (default: results)")
     tables.add_argument("--metric", choices=METRICS, default="accuracy")
-    tables.set_defaults(command=_tables)
     return parser
 
 
-def _change_options(parser: argparse.ArgumentParser) -> None:
+def _experiment_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="an experiment; python -m mixem list shows them")
     parser.add_argument("--images", help="other images than the experiment's, such as folder:PATH")
     parser.add_argument("--split", help="split of --images (default: all of them)")
     parser.add_argument("--clusters", type=int, help="other number of clusters")
@@ -149,6 +155,10 @@ def _change_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH=VALUE",
         help="change a setting, such as training.epochs=20; repeatable",
     )
+    _data_options(parser)
+    _device_option(parser)
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--compile", action="store_true", help="let torch.compile help, if it can")
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +168,14 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch the data set if need be")
 
 
+def _device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+
+
 def _list(options: argparse.Namespace) -> int:
+    from mixem.experiments import EXPERIMENTS, get
+    from mixem.records import Table
+
     if options.name:
         experiment = get(options.name)
         settings = experiment.values().items()
@@ -174,20 +191,19 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    experiment = _changed(get(options.name), options)
+    from mixem.distributed import leads, part
+    from mixem.experiments import get
+    from mixem.records import save_record
+    from mixem.runs import run
+
     finished = run(
-        experiment,
+        _changed(get(options.name), options),
         seed=options.seed,
         out=options.out,
         start=options.start,
         root=options.data,
         download=options.download,
-        device=options.device,
-        precision=options.precision,
-        compile=options.compile,
-        max_minutes=options.max_minutes,
-        checkpoint_seconds=options.checkpoint_seconds,
-        progress=not options.quiet,
+        sitting=_sitting(options),
     )
     part()
     if not leads():  # of several processes one speaks
@@ -201,21 +217,37 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(options: argparse.Namespace) -> int:
-    found = profile(
-        _changed(get(options.name), options),
+def _sitting(options: argparse.Namespace) -> "Sitting":
+    from mixem.training import Sitting
+
+    return Sitting(
         device=options.device,
         precision=options.precision,
         compile=options.compile,
+        max_minutes=options.max_minutes,
+        checkpoint_seconds=options.checkpoint_seconds,
+        progress=not options.quiet,
+    )
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from mixem.experiments import get
+    from mixem.profile import profile
+
+    found = profile(
+        _changed(get(options.name), options),
         steps=options.steps,
         root=options.data,
         download=options.download,
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
     )
     print(found)
     return 0
 
 
-def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
+def _changed(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
     changes: dict[str, Any] = {}
     if options.images:
         experiment = experiment.on(options.images, split=options.split)
@@ -227,8 +259,8 @@ def _changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
         path, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--set {text!r} has no '='; give PATH=VALUE, as training.epochs=20")
-        changes[path.replace(".", "__")] = _literal(value)
-    return experiment.override(**changes)
+        changes[path] = _literal(value)
+    return experiment.override(changes)
 
 
 def _literal(text: str) -> Any:
@@ -238,17 +270,24 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _report(finished: Run) -> None:
+def _report(finished: "Run") -> None:
     record = finished.record
-    print(f"{record['experiment']}, seed {record['seed']}: complete, in {finished.folder}")
-    print(f"{record['usage']['used']} of {finished.experiment.clusters} clusters used", end="")
-    if record["metrics"]:
-        print("".join(f", {name} {record['metrics'][name]:.4f}" for name in METRICS))
+    print(f"{record.experiment}, seed {record.seed}: complete, in {finished.folder}")
+    print(f"{record.usage.used} of {finished.experiment.clusters} clusters used", end="")
+    if record.metrics:
+        print("".join(f", {name} {record.metrics[name]:.4f}" for name in METRICS))
     else:
         print("; no labels to score")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from mixem.data import load_images
+    from mixem.devices import resolve_device
+    from mixem.experiments.settings import whole
+    from mixem.records import Table
+    from mixem.runs import load_run
+    from mixem.scoring import evaluate
+
     finished = load_run(options.run)
     experiment = finished.experiment
     if options.images:
@@ -257,9 +296,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError("--split was given without --images; give both")
     else:
         split = experiment.test_split
-    channels, size, _ = finished.record["data"]["shape"]
+    channels, size, _ = finished.record.data.shape
 
-    def load(split: str) -> ImageSet:
+    def load(split: str) -> "ImageSet":
         return load_images(
             options.images or experiment.images,
             split=split,
@@ -274,34 +313,39 @@ def _evaluate(options: argparse.Namespace) -> int:
     found = evaluate(
         finished.method.to(resolve_device(options.device)),
         images,
-        clusters=experiment.clusters,
         protocol=experiment.protocol,
-        mapping=experiment.mapping,
         fit_images=None if fit_split == split else load(fit_split),
     )
-    if found["metrics"] is None:
+    if found.metrics is None:
         raise InputError(f"{images.name} has no labels to score; mixem predict needs none")
     rows = []
-    for row in found["protocols"]:
-        switches = ("–",) * 3
-        if row["kind"] == "k-means":
-            switches = (row["layer"], "yes" if row["normalise"] else "no", row["init"])
-        what = row["kind"] + (
-            f" {row['sub_head']}, loss {row['loss']:.3f}" if "loss" in row else ""
-        )
-        what += f" {row['share']:.0%}" if "share" in row else ""
-        what += f", batch norm of {row['batch_norm']}" if "batch_norm" in row else ""
-        rows.append((what, *switches, *(f"{row['scores'][name]:.4f}" for name in METRICS)))
+    for row in found.rows:
+        s = row.switches
+        of_kmeans = ("–",) * 3
+        if row.kind == "k-means":
+            of_kmeans = (s["layer"], "yes" if s["normalise"] else "no", s["init"])
+        scores = row.scores or {}
+        rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in METRICS)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
     print(Table(("assigned by", "layer", "normalised", "start", *METRICS), tuple(rows)))
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from mixem.checkpoint import write_atomically
+    from mixem.data import load_images
+    from mixem.devices import resolve_device
+    from mixem.methods import extract
+    from mixem.runs import load_run
+
     finished = load_run(options.run)
-    channels, size, _ = finished.record["data"]["shape"]
+    channels, size, _ = finished.record.data.shape
     images = load_images(
-        f"folder:{options.folder}", split="all", root=options.data, size=size, channels=channels
+        f"folder:{options.folder.removeprefix('folder:')}",
+        split="all",
+        root=options.data,
+        size=size,
+        channels=channels,
     )
     method = finished.method.to(resolve_device(options.device))
     probabilities, clusters = extract(method, images.images, "cluster").max(1)
@@ -329,23 +373,46 @@ def _predict(options: argparse.Namespace) -> int:
             "are few: the clusters may be wrong; give a hundred or more",
             file=sys.stderr,
         )
-    for name, reason in images.skipped:
-        print(f"mixem: skipped {name}: {reason}", file=sys.stderr)
+    for name, why in images.skipped:
+        print(f"mixem: skipped {name}: {why}", file=sys.stderr)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from mixem.verify import verify
+
+    wrong = 0
+    for found in verify(
+        options.records or [Path("results")],
+        tolerance=options.tolerance,
+        root=options.data,
+        download=options.download,
+        device=options.device,
+    ):
+        print(found, flush=True)
+        wrong += not found.holds
+    return 1 if wrong else 0
+
+
 def _tables(options: argparse.Namespace) -> int:
-    records = load_records(options.results)
+    from mixem.experiments import EXPERIMENTS
+    from mixem.records import Record, Table, comparison, load_records, summarise
+
+    folder = options.results or Path("results")
+    records = [] if options.results is None and not folder.is_dir() else load_records(folder)
     print(comparison(list(EXPERIMENTS), records, options.metric))
-    changed: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    if not records:
+        print("\nNo records here: give --results, the folder results of the book's repository.")
+    changed: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        if record["overrides"]:
-            changed.setdefault((record["experiment"], variant(record)), []).append(record)
+        if record.overrides:
+            changed.setdefault(record.kind, []).append(record)
     if changed:
         rows = []
-        for (name, what), group in changed.items():
+        for (name, what, mark), group in changed.items():
             ours = summarise(group, options.metric)
+            what += f" ({mark[:8]})" if mark else ""
             rows.append((name, what, ours.percent() if ours else "–", str(len(group))))
         print("\nWith changed settings:")
         print(Table(("experiment", "changed", "ours", "n"), tuple(rows)))

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,20 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mixem.data import SHAPES, ImageSet, load_images
+from mixem.data import SHAPES, ImageSet
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
 from mixem.experiments import Experiment, get
-from mixem.meter import Meter
+from mixem.experiments.build import build, load_sets, loader
+from mixem.fingerprint import hardware
 from mixem.methods import Method
 from mixem.records import Table
-from mixem.runs import build, hardware, side_of
-from mixem.step import Pass, Stepper, make_optimiser, move
-from mixem.train import compiled
-from mixem.train_config import TrainConfig
+from mixem.training import Sitting, TrainConfig
+from mixem.training.loop import compiled
+from mixem.training.meter import Meter
+from mixem.training.step import Pass, Stepper, make_optimiser, make_passes
+
+__all__ = ["PassProfile", "Profile", "profile"]
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
@@ -133,16 +137,15 @@ class Profile:
 def profile(
     experiment: Experiment | str,
     *,
-    device: str = "auto",
-    precision: str = "auto",
-    compile: bool = False,
     steps: int = 20,
     root: str | Path | None = None,
     download: bool = False,
+    sitting: Sitting | None = None,
+    **changes: Any,
 ) -> Profile:
     """Take the times of some training steps from random weights; nothing is kept.
 
-    The parts are those of a step in :func:`mixem.train.train`: "augmentation" draws the views,
+    The parts are those of a step in :func:`mixem.training.train`: "augmentation" draws the views,
     "forward" is what happens inside the method's networks, "loss" the rest of its step, "other"
     the choice of the images and the meter. At every border between them the device is waited for,
     so whole steps are also timed without borders; where the parts add up to more than these, the
@@ -150,66 +153,61 @@ def profile(
 
     Args:
         experiment: A name, or settings from :func:`mixem.experiments.get` and ``override``.
-        device: See :func:`mixem.devices.resolve_device`.
-        precision: See :func:`mixem.devices.resolve_precision`.
-        compile: See :func:`mixem.train.train`.
         steps: How many are timed of each kind of pass, with borders and again without.
         root: Folder of the data sets. Random pixels stand in for a known set that is not there.
         download: Fetch the data set if it is not there.
+        sitting: Device, precision and whether to compile.
+        **changes: Values that replace those of the sitting, such as ``device="cpu"``.
 
     Raises:
         InputError: For impossible settings, an unknown set, a folder that cannot be read.
     """
-    if isinstance(experiment, str):
-        experiment = get(experiment)
+    experiment = get(experiment) if isinstance(experiment, str) else experiment
     if steps < 1:
         raise InputError(f"{steps} steps to time; give at least 1")
-    place = resolve_device(device)
-    precision = resolve_precision(precision, place)
-    if place.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(place)
-    splits = (experiment.train_split, experiment.over_split or experiment.train_split)
-    loaded = {split: _images(experiment, split, root, download) for split in dict.fromkeys(splits)}
-    random_images = any(random for _, random in loaded.values())
-    sets = {
-        split: dataclasses.replace(images, images=move(images.images, place))
-        for split, (images, _) in loaded.items()
-    }
-    images, over = (sets[split] for split in splits)
-    method = build(experiment, channels=images.channels, seed=0)
-    method.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimiser = make_optimiser(method, experiment.training, place)
-    clock = _Clock(place)
-
-    config = experiment.training
-    stepper = Stepper(method, optimiser, device=place, precision=precision, border=clock.border)
-    stages, operations = {}, {}
-    for name in dict.fromkeys(method.passes):
-        part = over if name == "over" else images
-        stages[name] = _Stage(Pass(method, name, part, config, part.images), stepper, config)
-        counter = FlopCounterMode(display=False)
-        stages[name].step(counter)
-        operations[name] = counter.get_total_flops() * config.accumulate
-    with compiled(method, images, place, compile):
+    sitting = dataclasses.replace(sitting or Sitting(), **changes)
+    device = resolve_device(sitting.device)
+    precision = resolve_precision(sitting.precision, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    standing_in: list[str] = []
+    sets = load_sets(experiment, _loader(experiment, root, download, standing_in))
+    method = build(experiment, channels=sets.train.channels, seed=0)
+    method.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    passes = make_passes(method, sets.of(method), experiment.training, device)
+    optimiser = make_optimiser(method, experiment.training, device)
+    clock = _Clock(device)
+    stepper = Stepper(method, optimiser, device=device, precision=precision, border=clock.border)
+    stages = {part.name: _Stage(part, stepper, experiment.training) for part in passes}
+    operations = {name: stage.count() for name, stage in stages.items()}
+    shape = (2, sets.train.channels, method.views.size, method.views.size)
+    with compiled(method, shape, device, sitting.compile):
         _time_networks(method, clock)
         for stage in stages.values():
             for _ in range(WARM_UP):
                 stage.step()
-        memory = _memory(place)  # before there are matrices for the product
+        memory = _memory(device)  # before there are matrices for the product
         times, peak = _take_turns(stages, clock, steps, precision)
-    passes = tuple(
-        PassProfile(
-            name=name,
-            times=method.passes.count(name),
-            steps=stage.one.steps,
-            images=stage.one.batch * config.accumulate,
-            parts={part: times[name, part] for part in PARTS},
-            milliseconds=times[name, "whole"],
-            operations=operations[name],
-        )
-        for name, stage in stages.items()
+    return Profile(
+        experiment=experiment,
+        hardware=hardware(str(device)),
+        precision=precision,
+        random_images=bool(standing_in),
+        passes=tuple(
+            PassProfile(
+                name=name,
+                times=method.passes.count(name),
+                steps=stage.images.steps,
+                images=stage.images.batch * experiment.training.accumulate,
+                parts={part: times[name, part] for part in PARTS},
+                milliseconds=times[name, "whole"],
+                operations=operations[name],
+            )
+            for name, stage in stages.items()
+        ),
+        peak=peak,
+        memory=memory,
     )
-    return Profile(experiment, hardware(str(place)), precision, random_images, passes, peak, memory)
 
 
 class _Clock:
@@ -270,22 +268,28 @@ def _time_networks(method: Method, clock: _Clock) -> None:
 class _Stage:
     """One kind of pass, in the midst of a training."""
 
-    def __init__(self, one: Pass, stepper: Stepper, config: TrainConfig):
-        self.one, self.stepper = one, stepper
-        self.halfway = config.epochs * one.steps // 2  # by then all that is trained late is
-        self.order, self.meter, self.done = one.order(0, 0), Meter(), 0
+    def __init__(self, images: Pass, stepper: Stepper, config: TrainConfig):
+        self.images, self.stepper, self.config = images, stepper, config
+        self.halfway = config.epochs * images.steps // 2  # by then all that is trained late is
+        self.order, self.meter, self.done = images.order(0, 0), Meter(), 0
 
     def step(self, counter: contextlib.AbstractContextManager[Any] | None = None) -> None:
         """A step; ``counter`` is entered for each forward and backward pass."""
         self.stepper.step(
-            self.one,
+            self.images,
             self.order,
             self.meter,
-            position=self.done % self.one.steps,
+            position=self.done % self.images.steps,
             step=self.halfway + self.done,
             counter=counter,
         )
         self.done += 1
+
+    def count(self) -> int:
+        """Floating-point operations of a step."""
+        counter = FlopCounterMode(display=False)
+        self.step(counter)
+        return counter.get_total_flops() * self.config.accumulate
 
 
 def _take_turns(
@@ -324,18 +328,28 @@ def _product_rate(clock: _Clock, precision: str) -> float:
     return 2 * side**3 * times / min(seconds)
 
 
-def _images(
-    experiment: Experiment, split: str, root: str | Path | None, download: bool
-) -> tuple[ImageSet, bool]:
-    """The images, and whether their pixels are random because the set is not there."""
-    name, size = experiment.images, side_of(experiment)
-    try:
-        return load_images(name, split=split, root=root, download=download, size=size), False
-    except InputError as error:
-        # These are of a set that is not there, not of a damaged one, a wrong name or split.
-        absent = isinstance(error.__cause__, OSError | RuntimeError)
-        if download or name not in SHAPES or not absent or "/" in split:
-            raise
+def _loader(
+    experiment: Experiment, root: str | Path | None, download: bool, standing_in: list[str]
+) -> Callable[[str], ImageSet]:
+    """Loads a split; random pixels stand in for a known set that is not there, and are noted."""
+    load = loader(experiment, root=root, download=download)
+
+    def load_or_draw(split: str) -> ImageSet:
+        try:
+            return load(split)
+        except InputError as error:
+            # These are of a set that is not there, not of a damaged one, a wrong name or split.
+            absent = isinstance(error.__cause__, OSError | RuntimeError)
+            if download or experiment.images not in SHAPES or not absent or "/" in split:
+                raise
+        standing_in.append(split)
+        return _random(experiment.images, split)
+
+    return load_or_draw
+
+
+def _random(name: str, split: str) -> ImageSet:
+    """Random pixels of the shape and number of a set's."""
     channels, side, classes, counts = SHAPES[name]
     random = np.random.default_rng(0)
     parts = {part: counts[part] for part in split.split("+")}
@@ -350,7 +364,7 @@ def _images(
         torch.from_numpy(pixels),
         torch.from_numpy(np.concatenate(labels)),
         class_names=tuple(str(number) for number in range(classes)),
-    ), True
+    )
 
 
 def _memory(device: torch.device) -> int:

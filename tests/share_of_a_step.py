@@ -12,7 +12,7 @@ from mixem.data import Augmentation, load_images
 from mixem.distributed import leads, rank, size, together, total
 from mixem.methods import IIC, Finetune, IMCSwAV, MixEM, SimCLR
 from mixem.models import ClusterNet6c, SmallNet
-from mixem.step import parallel, seeded
+from mixem.training.step import parallel, seeded
 
 IMAGES = 24
 VIEWS = Augmentation(

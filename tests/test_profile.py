@@ -13,14 +13,14 @@ from mixem.data import SHAPES
 from mixem.data.images import NAMES, load_images
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, get
-from mixem.meter import Meter
+from mixem.training.meter import Meter
 from mixem.methods import Method, SimCLR
 from mixem.methods.base import Step
 from mixem.models.backbones import SmallNet
 from mixem.profile import PARTS, PassProfile, Profile, profile
 from mixem.runs import build
-from mixem.step import Pass, Stepper, make_optimiser
-from mixem.train import train
+from mixem.training.step import Pass, Stepper, make_optimiser
+from mixem.training import train
 
 ONE_STEP = {"device": "cpu", "precision": "float32", "steps": 1}
 

@@ -11,10 +11,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from mixem import step as module
 from mixem.data import ImageSet
 from mixem.experiments import get
-from mixem.meter import Meter
+from mixem.training.meter import Meter
 from mixem.methods import SimCLR
 from mixem.runs import build
-from mixem.step import Pass, Stepper
+from mixem.training.step import Pass, Stepper
 
 SIDES = {"digits": 8, "mnist": 28, "cifar10": 32, "stl10": 96}
 CASES = {

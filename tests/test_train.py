@@ -15,13 +15,13 @@ from mixem.checkpoint import UNFINISHED, load_checkpoint
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
-from mixem.meter import Meter
+from mixem.training.meter import Meter
 from mixem.methods import MixEM, SimCLR
 from mixem.methods.base import Step
 from mixem.models import SmallNet
-from mixem.step import seeded
-from mixem.train import READ_EVERY, train
-from mixem.train_config import TrainConfig
+from mixem.training.step import seeded
+from mixem.training.loop import READ_EVERY, train
+from mixem.training.config import TrainConfig
 
 VIEWS = Augmentation(size=8, degrees=10, brightness=0.3)
 SHORT = TrainConfig(epochs=3, batch_size=16, learning_rate=1e-3, constant_epochs=1)

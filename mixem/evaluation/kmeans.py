@@ -31,9 +31,9 @@ class KMeansProtocol:
         normalise: Divide every row by its Euclidean length first.
         fit_split: The split the centres are fitted on. For the caller, who loads it. The official
             code of MIX'EM fits and scores on the test images.
-        starts: Number of k-means++ starts, of which the one with the smallest inertia is kept.
+        n_init: Number of k-means++ starts, of which the one with the smallest inertia is kept.
             With ``init="components"`` there is exactly one start.
-        iterations: Most iterations per start. The official code stops after 10, which may be
+        max_iter: Most iterations per start. The official code stops after 10, which may be
             before convergence.
         init: ``k-means++``, or ``components`` for the means of MIX'EM's components.
         empty: What happens when fewer than k components hold an image: ``farthest`` fills the
@@ -43,8 +43,8 @@ class KMeansProtocol:
     layer: Literal["features", "embeddings"] = "features"
     normalise: bool = True
     fit_split: str = "test"
-    starts: int = 50
-    iterations: int = 10
+    n_init: int = 50
+    max_iter: int = 10
     init: Literal["k-means++", "components"] = "k-means++"
     empty: Literal["farthest", "error"] = "farthest"
 
@@ -59,7 +59,7 @@ class KMeansProtocol:
                 raise InputError(
                     f"k-means {field} is {getattr(self, field)!r}: choose {' or '.join(choices)}"
                 )
-        for field in ("starts", "iterations"):
+        for field in ("n_init", "max_iter"):
             if getattr(self, field) < 1:
                 raise InputError(f"k-means {field} is {getattr(self, field)}: give at least 1")
 
@@ -128,13 +128,13 @@ def kmeans(
     if protocol.init == "k-means++":
         if components is not None:
             raise InputError('components given but k-means init is "k-means++": drop one of them')
-        return _fit(points, k, "k-means++", protocol.starts, protocol.iterations, seed, empty=0)
+        return _fit(points, k, "k-means++", protocol.n_init, protocol.max_iter, seed, empty=0)
     if components is None:
         raise InputError(
             'k-means init is "components" but none are given: pass components=argmax p'
         )
     centres, empty = component_centres(points, k, components, empty=protocol.empty)
-    return _fit(points, k, centres, 1, protocol.iterations, seed, empty=empty)
+    return _fit(points, k, centres, 1, protocol.max_iter, seed, empty=empty)
 
 
 def kmeans_starts(
@@ -166,7 +166,7 @@ def kmeans_starts(
     """
     if starts < 1:
         raise InputError(f"k-means starts is {starts}: give at least 1")
-    protocol = replace(protocol or KMeansProtocol(), **changes, starts=1)
+    protocol = replace(protocol or KMeansProtocol(), **changes, n_init=1)
     seeds = np.random.SeedSequence(seed).generate_state(starts)
     return [kmeans(x, k, seed=int(s), protocol=protocol) for s in seeds]
 

@@ -4,27 +4,9 @@ import difflib
 
 from mixem.errors import InputError
 from mixem.experiments import iic, imc_swav, mixem
-from mixem.experiments.settings import (
-    SETTINGS,
-    Experiment,
-    FinetuneSettings,
-    IICSettings,
-    IMCSwAVSettings,
-    MixEMSettings,
-    SimCLRSettings,
-)
+from mixem.experiments.settings import Experiment
 
-__all__ = [
-    "EXPERIMENTS",
-    "SETTINGS",
-    "Experiment",
-    "FinetuneSettings",
-    "IICSettings",
-    "IMCSwAVSettings",
-    "MixEMSettings",
-    "SimCLRSettings",
-    "get",
-]
+__all__ = ["EXPERIMENTS", "Experiment", "get"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment

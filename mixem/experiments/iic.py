@@ -6,11 +6,12 @@ Numbers such as 685 are the author's names of the runs in ``examples/commands.tx
 from dataclasses import replace
 from typing import Any
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.evaluation import KMeansProtocol
 from mixem.experiments.mixem import DIGITS_VIEWS
-from mixem.experiments.settings import Experiment, FinetuneSettings, IICSettings
-from mixem.train_config import TrainConfig
+from mixem.experiments.settings import Experiment
+from mixem.methods import FinetuneSettings, IICSettings
+from mixem.training.config import TrainConfig
 
 _SOURCES = {
     "name": "this book",
@@ -18,11 +19,11 @@ _SOURCES = {
     "images": "the paper, table 1",
     "train_split": "utils/cluster/data.py; shuffled here, in a fixed order there",
     "test_split": "utils/cluster/data.py",
-    "over_split": "utils/cluster/data.py",
+    "settings.over_split": "utils/cluster/data.py",
     "clusters": "commands.txt: output_k_B",
     "backbone": "commands.txt: arch, batchnorm_track",
     "views": "utils/cluster/transforms.py, tf2; rotation is bilinear here, nearest there",
-    "plain_views": "utils/cluster/transforms.py, tf1; evaluation as tf3",
+    "settings.plain_views": "utils/cluster/transforms.py, tf1; evaluation as tf3",
     "settings": "commands.txt",
     "settings.over_clusters": "commands.txt: output_k_A",
     "settings.sub_heads": "commands.txt: num_sub_heads",
@@ -37,16 +38,9 @@ _SOURCES = {
     "training.weight_decay": "cluster_sobel_twohead.py: Adam without",
     "training.constant_epochs": "commands.txt: no schedule",
     "training.schedule": "commands.txt: no schedule",
-    "training.snapshots": "this book",
-    "small_views": "IMC-SwAV's",
-    "training.milestones": "IMC-SwAV's",
-    "training.decay": "IMC-SwAV's",
-    "training.warmup_steps": "IMC-SwAV's",
-    "training.betas": "PyTorch's defaults",
-    "training.accumulate": "this book: no accumulation",
     "protocol": "not used",
     "protocol.fit_split": "the images that are scored, as cluster_eval.py matches on them",
-    "mapping": "cluster_eval.py: hung",
+    "settings.mapping": "cluster_eval.py: hung",
     "start": "random, as the paper",
 }
 
@@ -84,8 +78,12 @@ _MNIST = Experiment(  # 685
     backbone="clusternet6c-batch",
     clusters=10,
     views=_MNIST_VIEWS,
-    plain_views=Augmentation(size=24, crop_sides=(20,), centre=0.5, plain_side=20),
-    settings=IICSettings(over_clusters=50, repeats=5, passes=("main", "main", "over")),
+    settings=IICSettings(
+        over_clusters=50,
+        repeats=5,
+        passes=("main", "main", "over"),
+        plain_views=Augmentation(size=24, crop_sides=(20,), centre=0.5, plain_side=20),
+    ),
     training=_constant(463, 140),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources=_SOURCES,
@@ -108,8 +106,9 @@ _CIFAR10 = replace(  # 640
     images="cifar10",
     backbone="clusternet5g-batch",
     views=_CIFAR_VIEWS,
-    plain_views=_CIFAR_PLAIN,
-    settings=IICSettings(over_clusters=70, repeats=3, passes=("over", "main", "main")),
+    settings=IICSettings(
+        over_clusters=70, repeats=3, passes=("over", "main", "main"), plain_views=_CIFAR_PLAIN
+    ),
     training=_constant(1447, 220),
 )
 _CIFAR20 = replace(  # 579
@@ -118,7 +117,9 @@ _CIFAR20 = replace(  # 579
     images="cifar100-20",
     backbone="clusternet5g",
     clusters=20,
-    settings=IICSettings(over_clusters=140, repeats=5, passes=("main", "over")),
+    settings=IICSettings(
+        over_clusters=140, repeats=5, passes=("main", "over"), plain_views=_CIFAR_PLAIN
+    ),
     training=_constant(1051, 200),
 )
 _STL10 = replace(  # 569
@@ -127,9 +128,13 @@ _STL10 = replace(  # 569
     images="stl10",
     clusters=10,
     views=_STL_VIEWS,
-    plain_views=_STL_PLAIN,
-    over_split="train+unlabeled+test",
-    settings=IICSettings(over_clusters=70, repeats=5, passes=("over", "main")),
+    settings=IICSettings(
+        over_clusters=70,
+        repeats=5,
+        passes=("over", "main"),
+        plain_views=_STL_PLAIN,
+        over_split="train+unlabeled+test",
+    ),
     training=_constant(389, 140),
 )
 _STL10_B2A1 = replace(  # 570
@@ -168,7 +173,7 @@ _ABLATIONS = (
     replace(  # 695
         _STL10,
         name="stl10/iic-no-unlabelled",
-        over_split=None,
+        settings=replace(_STL10.settings, over_split=None),
         sources=_UNKNOWN,
     ),
 )
@@ -183,6 +188,7 @@ def _plus(
     clusters: int,
     images_a_batch: int,
     repeats: int,
+    plain_views: Augmentation | None = None,
     **changes: Any,
 ) -> Experiment:
     """One head of many clusters, trained on the training split, mapped by its labels."""
@@ -191,19 +197,24 @@ def _plus(
         name=name,
         train_split="train",
         test_split="test",
-        over_split=None,
         clusters=clusters,
-        settings=replace(experiment.settings, repeats=repeats, passes=("main",)),
+        settings=replace(
+            experiment.settings,
+            repeats=repeats,
+            passes=("main",),
+            plain_views=plain_views or experiment.settings.plain_views,
+            over_split=None,
+            mapping="majority",
+        ),
         training=_constant(3200, images_a_batch),
         protocol=KMeansProtocol(fit_split="train"),
-        mapping="majority",
         sources={
             **_SOURCES,
             "clusters": "commands.txt: output_k",
             "training.epochs": "commands.txt: num_epochs, an upper bound",
             "settings.over_clusters": "not used, there is one head",
             "protocol.fit_split": "IIC+: the labels that map clusters to classes",
-            "mapping": "cluster_eval.py: orig",
+            "settings.mapping": "cluster_eval.py: orig",
         },
         **changes,
     )
@@ -261,11 +272,9 @@ _FINETUNE = replace(  # 698
     views=replace(
         _STL_VIEWS, affine=0.5, degrees=18, translate=0.1, scale=(0.9, 1.1), shear=10, cutout=0.5
     ),
-    plain_views=None,
     settings=FinetuneSettings(),
     training=_constant(8000, 700, 1e-3),
     protocol=KMeansProtocol(),
-    mapping="one-to-one",
     start="stl10/iic-plus-70",
     sources={
         "name": "this book",
@@ -273,14 +282,12 @@ _FINETUNE = replace(  # 698
         "images": "the paper, table 3",
         "train_split": "IID_semisup_STL10.py",
         "test_split": "IID_semisup_STL10.py",
-        "over_split": "not used",
         "clusters": "the classes of the data",
         "backbone": "commands.txt: penultimate_features; the trunk is that of 650",
         "views": "utils/cluster/transforms.py, tf2; evaluation by ten crops, semisup/dataset.py",
         "views.affine": "commands.txt: affine_p",
         "views.cutout": "commands.txt: cutout_p",
         "views.cutout_sides": "transforms.py; commands.txt: cutout_max_box. Sides are even there",
-        "plain_views": "not used",
         "settings.hidden": "sup_head5.py",
         "settings.trunk_rate": "commands.txt: trunk_lr / head_lr",
         "training.epochs": "commands.txt: num_epochs, an upper bound; the epoch with the best test "
@@ -291,15 +298,7 @@ _FINETUNE = replace(  # 698
         "training.weight_decay": "IID_semisup_STL10.py: Adam without",
         "training.constant_epochs": "commands.txt: no schedule",
         "training.schedule": "commands.txt: no schedule",
-        "training.snapshots": "this book",
-        "small_views": "IMC-SwAV's",
-        "training.milestones": "IMC-SwAV's",
-        "training.decay": "IMC-SwAV's",
-        "training.warmup_steps": "IMC-SwAV's",
-        "training.betas": "PyTorch's defaults",
-        "training.accumulate": "this book: no accumulation",
         "protocol": "not used",
-        "mapping": "not used, class c is class c",
         "start": "commands.txt: old_model_ind 650; its epoch with the best test accuracy there",
     },
 )
@@ -357,8 +356,7 @@ _DIGITS = replace(
     images="digits",
     backbone="clusternet6c-16",
     views=DIGITS_VIEWS,
-    plain_views=None,
-    settings=replace(_MNIST_SHORT.settings, sub_heads=10, lamb=1.5),
+    settings=replace(_MNIST_SHORT.settings, sub_heads=10, lamb=1.5, plain_views=None),
     training=replace(
         _constant(18, 50, 6e-3),
         constant_epochs=4,
@@ -371,7 +369,7 @@ _DIGITS = replace(
         "train_split": "this book: all images, as there is no official split",
         "test_split": "this book: all images, as there is no official split",
         "views": "this book, as digits/simclr",
-        "plain_views": "this book: the whole image",
+        "settings.plain_views": "this book: the whole image",
         "settings.repeats": "this book, chosen for two CPU cores",
         "settings.sub_heads": "this book: of five, at times none is good; five in the paper",
         "settings.lamb": "this book, of 1, 1.5 and 2 by accuracy; 1 in the paper",
@@ -383,10 +381,9 @@ _DIGITS_PLUS = replace(
     train_split="train",
     test_split="test",
     clusters=50,
-    settings=replace(_DIGITS.settings, passes=("main",), lamb=1.0),
+    settings=replace(_DIGITS.settings, passes=("main",), lamb=1.0, mapping="majority"),
     training=replace(_DIGITS.training, epochs=32, snapshots=()),
     protocol=KMeansProtocol(fit_split="train"),
-    mapping="majority",
     sources={
         **_DIGITS.sources,
         "train_split": "this book: the first writers of the set",
@@ -394,7 +391,7 @@ _DIGITS_PLUS = replace(
         "clusters": "this book: five times the classes",
         "settings.lamb": "the paper",
         "protocol.fit_split": "IIC+: the labels that map clusters to classes",
-        "mapping": "cluster_eval.py: orig",
+        "settings.mapping": "cluster_eval.py: orig",
     },
 )
 

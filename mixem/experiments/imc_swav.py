@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.evaluation import KMeansProtocol
 from mixem.experiments.mixem import DIGITS_VIEWS
-from mixem.experiments.settings import Experiment, IMCSwAVSettings
-from mixem.train_config import TrainConfig
+from mixem.experiments.settings import Experiment
+from mixem.methods import IMCSwAVSettings
+from mixem.training.config import TrainConfig
 
 _SOURCES = {
     "name": "this book",
@@ -14,13 +15,11 @@ _SOURCES = {
     "images": "abstract, README",
     "train_split": "datasets.py",
     "test_split": "datasets.py",
-    "over_split": "IIC's",
-    "plain_views": "IIC's",
     "clusters": "model.py, datasets.py",
     "backbone": "graphs.py",
     "views": "datasets.py; flipped after the crop here, before it there",
     "views.plain_size": "datasets.py: the whole image",
-    "small_views": "datasets.py",
+    "settings.small_views": "datasets.py",
     "settings": "model.py, costs.py",
     "settings.large": "README",
     "settings.small": "README",
@@ -38,11 +37,8 @@ _SOURCES = {
     "training.milestones": "task_train.py: epochs 150, 300 and 400 of 500",
     "training.decay": "task_train.py",
     "training.betas": "task_train.py",
-    "training.accumulate": "this book: no accumulation",
-    "training.snapshots": "this book",
     "protocol": "this book: k-means on the features, beside the classifier",
     "protocol.fit_split": "this book: the training images, also of the batch-norm statistics",
-    "mapping": "metrics.py: Hungarian matching",
     "start": "random, as the paper",
 }
 
@@ -91,8 +87,7 @@ _CIFAR10 = Experiment(
     backbone="resnet18-cifar",
     clusters=10,
     views=_CIFAR10_VIEWS,
-    small_views=_CIFAR10_CROPS,
-    settings=IMCSwAVSettings(),
+    settings=IMCSwAVSettings(small_views=_CIFAR10_CROPS),
     training=TrainConfig(
         epochs=500,
         batch_size=256,
@@ -114,7 +109,7 @@ _CIFAR20 = replace(
     images="cifar100-20",
     clusters=20,
     views=_CIFAR100_VIEWS,
-    small_views=_CIFAR100_CROPS,
+    settings=IMCSwAVSettings(small_views=_CIFAR100_CROPS),
 )
 _CIFAR100 = replace(
     _CIFAR20,
@@ -130,8 +125,7 @@ _STL10 = replace(
     train_split="train+unlabeled",
     backbone="resnet18-stl",
     views=_STL_VIEWS,
-    small_views=_STL_CROPS,
-    settings=IMCSwAVSettings(bank=True),
+    settings=IMCSwAVSettings(bank=True, small_views=_STL_CROPS),
     sources={
         **_SOURCES,
         "train_split": "model.py; the classifier learns on the labelled part alone, see bank",
@@ -144,7 +138,7 @@ _TINY = replace(
     backbone="resnet18-stl",
     clusters=200,
     views=_TINY_VIEWS,
-    small_views=_TINY_CROPS,
+    settings=IMCSwAVSettings(small_views=_TINY_CROPS),
     training=replace(_CIFAR10.training, batch_size=512),
 )
 
@@ -155,7 +149,7 @@ _OURS = {
     "backbone": "this book, for two CPU cores",
     "views": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
     "views.plain_size": "this book: the size of the views",
-    "small_views": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
+    "settings.small_views": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
     "settings.small": "this book, for two CPU cores",
     "settings.hidden": "this book, for two CPU cores",
     "settings.prototypes": "this book: chosen by the accuracy of digits/imc-swav, seeds 0 and 1",
@@ -173,8 +167,13 @@ _DIGITS = replace(
     test_split="train+test",
     backbone="small",
     views=replace(DIGITS_VIEWS, crop_scale=(0.8, 1.0)),
-    small_views=replace(DIGITS_VIEWS, crop_scale=(0.5, 0.9)),
-    settings=IMCSwAVSettings(prototypes=60, small=2, hidden=256, frozen_steps=20),
+    settings=IMCSwAVSettings(
+        prototypes=60,
+        small=2,
+        hidden=256,
+        frozen_steps=20,
+        small_views=replace(DIGITS_VIEWS, crop_scale=(0.5, 0.9)),
+    ),
     training=replace(
         _CIFAR10.training, epochs=40, batch_size=128, learning_rate=2e-3, warmup_steps=20
     ),

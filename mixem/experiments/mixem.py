@@ -2,26 +2,15 @@
 
 from dataclasses import replace
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.evaluation import KMeansProtocol
-from mixem.experiments.settings import Experiment, MixEMSettings, SimCLRSettings
-from mixem.train_config import TrainConfig
+from mixem.experiments.settings import Experiment
+from mixem.methods import MixEMSettings, SimCLRSettings
+from mixem.training.config import TrainConfig
 
 # --- digits: ours, small enough for two CPU cores -----------------------------------------------
 
-_IIC_ONLY = {
-    "mapping": "one-to-one in cluster_eval.py",
-    "plain_views": "IIC's",
-    "over_split": "IIC's",
-    "small_views": "IMC-SwAV's",
-    "training.milestones": "IMC-SwAV's",
-    "training.decay": "IMC-SwAV's",
-    "training.warmup_steps": "IMC-SwAV's",
-    "training.betas": "PyTorch's defaults",
-    "training.accumulate": "this book: no accumulation",
-}
 DIGITS_SOURCES = {
-    **_IIC_ONLY,
     "name": "this book",
     "method": "this book",
     "images": "scikit-learn, load_digits",
@@ -89,7 +78,6 @@ DIGITS_MIXEM = replace(
 # --- the paper's three sets ---------------------------------------------------------------------
 
 _MIXEM_SOURCES = {
-    **_IIC_ONLY,
     "name": "this book",
     "method": "the paper",
     "images": "abstract",
@@ -113,7 +101,6 @@ _MIXEM_SOURCES = {
     "training.weight_decay": "config.yaml",
     "training.constant_epochs": "train.py",
     "training.schedule": "train.py",
-    "training.snapshots": "this book",
     "protocol": "cluster_eval.py",
     "protocol.layer": "this book: abstract and code leave features or embeddings open",
     "start": "README: --init_from, as one of two ways",

@@ -1,131 +1,20 @@
-"""What an experiment consists of: frozen records of settings, every value with its source."""
+"""What an experiment consists of: a frozen record of settings, every value with its source."""
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_origin
 
-from mixem.data import Augmentation
+from mixem.clustering import KMeansProtocol
+from mixem.data import Augmentation, ImageSet
 from mixem.errors import InputError
-from mixem.evaluation import KMeansProtocol
-from mixem.train_config import TrainConfig
+from mixem.methods import METHODS
+from mixem.schema import from_json, hints, kinds, to_json
+from mixem.training.config import TrainConfig
 
-
-@dataclass(frozen=True)
-class SimCLRSettings:
-    """What network and loss are made of; see :class:`mixem.methods.SimCLR`."""
-
-    embedding_size: int = 32
-    temperature: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.embedding_size < 1:
-            raise InputError(f"embedding_size is {self.embedding_size}; give at least 1")
-        if not self.temperature > 0:
-            raise InputError(f"temperature is {self.temperature}; give a positive number")
-
-
-@dataclass(frozen=True)
-class MixEMSettings(SimCLRSettings):
-    """What networks and losses are made of; see :class:`mixem.methods.MixEM`."""
-
-    components: int = 10
-    diversity_weight: float = 2.0
-    confidence_weight: float = 0.1
-    pull_weight: float = 0.1
-    push_weight: float = 0.05
-    confidence: str = "confidence"
-    extra_projection: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.components < 1:
-            raise InputError(f"components is {self.components}; give at least 1")
-        if self.confidence not in ("confidence", "entropy"):
-            raise InputError(f"confidence is {self.confidence!r}; give 'confidence' or 'entropy'")
-
-
-@dataclass(frozen=True)
-class IICSettings:
-    """What heads and loss are made of; see :class:`mixem.methods.IIC`."""
-
-    over_clusters: int = 50
-    sub_heads: int = 5
-    repeats: int = 5
-    passes: tuple[str, ...] = ("main", "main", "over")
-    lamb: float = 1.0
-    head_std: float | None = 0.01
-    clear_steps: int = 0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.passes, list):  # as JSON has it
-            object.__setattr__(self, "passes", tuple(self.passes))
-        for name, least in (
-            ("over_clusters", 2), ("sub_heads", 1), ("repeats", 1), ("clear_steps", 0),
-        ):  # fmt: skip
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
-        if "main" not in self.passes or any(name not in ("main", "over") for name in self.passes):
-            raise InputError(f"passes are {self.passes!r}; give 'main', and 'over' if wanted")
-        if not 0 <= self.lamb < math.inf:
-            raise InputError(f"lamb is {self.lamb}; give a number from 0 on")
-        if self.head_std is not None and not 0 <= self.head_std < math.inf:
-            raise InputError(f"head_std is {self.head_std}; give a number from 0 on, or None")
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """What the classifier is made of; see :class:`mixem.methods.Finetune`."""
-
-    hidden: int = 2048
-    trunk_rate: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise InputError(f"hidden is {self.hidden}; give at least 1")
-        if not 0 <= self.trunk_rate < math.inf:
-            raise InputError(f"trunk_rate is {self.trunk_rate}; give a number from 0 on")
-
-
-@dataclass(frozen=True)
-class IMCSwAVSettings:
-    """What networks and losses are made of; see :class:`mixem.methods.IMCSwAV`."""
-
-    large: int = 2
-    small: int = 4
-    embedding_size: int = 128
-    hidden: int = 1024
-    prototypes: int = 1000
-    temperature: float = 0.1
-    epsilon: float = 0.05
-    iterations: int = 3
-    entropy_weight: float = 4.0
-    penalty_weight: float = 0.01
-    frozen_steps: int = 500
-    one_pass: bool = False
-    bank: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("large", 2), ("small", 0), ("embedding_size", 1), ("hidden", 1), ("prototypes", 2),
-            ("iterations", 0), ("entropy_weight", 0), ("penalty_weight", 0), ("frozen_steps", 0),
-        ):  # fmt: skip
-            if not least <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
-        for name in ("temperature", "epsilon"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}; give a positive number")
-
-
-SETTINGS: dict[str, Any] = {  # by method
-    "simclr": SimCLRSettings,
-    "mixem": MixEMSettings,
-    "iic": IICSettings,
-    "imc-swav": IMCSwAVSettings,
-    "finetune": FinetuneSettings,
-}
+__all__ = ["Experiment", "whole"]
 
 
 @dataclass(frozen=True)
@@ -134,30 +23,25 @@ class Experiment:
 
     Attributes:
         name: ``images/method``, perhaps with a variant.
-        method: "simclr", "mixem", "iic", "imc-swav" or "finetune".
+        method: A key of :data:`mixem.methods.METHODS`.
         images: What :func:`mixem.data.load_images` calls them.
-        train_split: Images trained on, without labels; with labels by "finetune".
+        train_split: Images trained on, without labels but by "finetune".
         test_split: Images scored.
         backbone: A key of :data:`mixem.models.BACKBONES`.
         clusters: Number k of clusters, the number of classes of the data.
         views: How training views are drawn.
-        settings: Of the method, an instance of ``SETTINGS[method]``.
+        settings: Of the method, an instance of its ``Settings``.
         training: Of the optimiser.
         protocol: The k-means behind the main number, for methods without clusters of their own.
-        mapping: How clusters get a class when they are scored, for methods with clusters of
-            their own: "one-to-one", or, for IIC, "majority" of the labels of
-            ``protocol.fit_split``.
-        plain_views: How IIC's plain view is drawn, at the size of the others; None for the central
-            square.
-        small_views: How IMC-SwAV's small views are drawn; None for none.
-        over_split: Images of IIC's overclustering passes; None for those of ``train_split``.
-        start: Experiment whose run of the same seed gives the backbone's start; None is random.
-            "finetune" takes it with its own images, views and backbone.
+        start: Experiment whose run of the same seed gives the start; None is random weights.
         sources: Where each value comes from, by its path, such as ``training.epochs``.
+
+    Raises:
+        InputError: If the parts do not fit each other.
     """
 
     name: str
-    method: Literal["simclr", "mixem", "iic", "imc-swav", "finetune"]
+    method: str
     images: str
     train_split: str
     test_split: str
@@ -168,34 +52,51 @@ class Experiment:
     training: TrainConfig
     protocol: KMeansProtocol
     start: str | None = None
-    mapping: Literal["one-to-one", "majority"] = "one-to-one"
-    plain_views: Augmentation | None = None
-    small_views: Augmentation | None = None
-    over_split: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if self.clusters < 1:
             raise InputError(f"{self.clusters} clusters; give at least 1")
-        if self.method not in SETTINGS:
-            raise InputError(f"method is {self.method!r}; give one of {', '.join(SETTINGS)}")
-        if type(self.settings) is not SETTINGS[self.method]:
+        if self.method not in METHODS:
+            raise InputError(f"method is {self.method!r}; give one of {', '.join(METHODS)}")
+        method = METHODS[self.method]
+        if type(self.settings) is not method.Settings:
             raise InputError(
                 f"{self.method} with {type(self.settings).__name__}; "
-                f"give {SETTINGS[self.method].__name__}"
+                f"give {method.Settings.__name__}"
             )
-        if self.mapping not in ("one-to-one", "majority"):
-            raise InputError(f"mapping is {self.mapping!r}; give 'one-to-one' or 'majority'")
+        if self.start and not method.takes_start:
+            raise InputError(f"{self.method} begins from random weights; leave start out")
+        if self.protocol.init == "components" and not method.has_components:
+            raise InputError(
+                f"{method.__name__} has no components; give 'k-means++' as protocol.init"
+            )
 
     def values(self) -> dict[str, Any]:
         """All settings by path, such as ``{"training.epochs": 200, ...}``, sources left out."""
         return dict(_leaves(self))
 
     def source(self, path: str) -> str:
-        """Where the value at ``path`` comes from; a group's source serves its members."""
-        return self.sources.get(path) or self.sources[path.split(".")[0]]
+        """Where the value at ``path`` comes from.
 
-    def on(self, images: str, *, split: str | None = None) -> "Experiment":
+        A group's source serves its members, but for those with a default that has its own.
+        """
+        if path in self.sources:
+            return self.sources[path]
+        *groups, name = path.split(".")
+        owner: Any = self
+        for group in groups:
+            owner = getattr(owner, group)
+        (own,) = [item for item in dataclasses.fields(owner) if item.name == name]
+        if "source" in own.metadata and getattr(owner, name) == own.default:
+            return own.metadata["source"]
+        while groups:
+            if ".".join(groups) in self.sources:
+                return self.sources[".".join(groups)]
+            groups.pop()
+        raise KeyError(f"{self.name} names no source of {path}")
+
+    def on(self, images: str | ImageSet, *, split: str | None = None) -> "Experiment":
         """This experiment on other images, which serve for training and, with labels, for scores.
 
             >>> from mixem.experiments import get
@@ -203,48 +104,79 @@ class Experiment:
             'all'
 
         Args:
-            images: Such as ``folder:PATH``; see :func:`mixem.data.load_images`.
+            images: Such as ``folder:PATH``; see :func:`mixem.data.load_images`. Or images in
+                memory, which :func:`mixem.runs.run` then has to be given too.
             split: By default all of them.
         """
-        split = split or whole(images)
-        return self.override(
-            images=images,
-            train_split=split,
-            test_split=split,
-            protocol__fit_split=split,
-            over_split=None,
+        name = images.name if isinstance(images, ImageSet) else images
+        if isinstance(images, ImageSet):
+            split = images.split
+        split = split or whole(name)
+        changed = replace(self, settings=self.settings.elsewhere())
+        return changed.override(
+            images=name, train_split=split, test_split=split, protocol__fit_split=split
         )
 
-    def override(self, **changes: Any) -> "Experiment":
-        """This experiment with other values, given by path with a double underscore for the dot.
+    def override(self, changes: Mapping[str, Any] | None = None, /, **more: Any) -> "Experiment":
+        """This experiment with other values, all changed at once and then checked together.
 
             >>> from mixem.experiments import get
             >>> get("digits/mixem").override(training__epochs=2).training.epochs
             2
+            >>> get("digits/mixem").override({"training.epochs": 2}).training.epochs
+            2
+
+        Args:
+            changes: Values by path, such as ``{"training.epochs": 2}``.
+            **more: Likewise, with a double underscore for the dot.
 
         Raises:
             InputError: If a name does not exist; the message lists the names.
         """
-        changed, known = self, self.values()
-        del known["name"]
-        for name, value in changes.items():
-            path = name.replace("__", ".")
-            if path not in known:
-                near = difflib.get_close_matches(path, known, n=1)
-                raise InputError(
-                    f"{self.name} has no setting {path!r} to change; "
-                    + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}")
-                )
-            value = _like(path, value, known[path])
-            outer, _, inner = path.partition(".")
-            if inner:
-                value = replace(getattr(changed, outer), **{inner: value})
-            changed = replace(
-                changed,
-                **{outer: value},
-                sources={**changed.sources, path: "changed for this run"},
+        wanted = {**(changes or {}), **{k.replace("__", "."): v for k, v in more.items()}}
+        tree: dict[str, Any] = {}
+        for path, value in wanted.items():
+            self._require_known(path)
+            *groups, name = path.split(".")
+            branch = tree
+            for group in groups:
+                branch = branch.setdefault(group, {})
+            branch[name] = _Leaf(value)
+        changed = _rebuilt(self, tree, "")
+        sources = {**self.sources, **dict.fromkeys(wanted, "changed for this run")}
+        return replace(changed, sources=sources)
+
+    def _require_known(self, path: str) -> None:
+        known = self.values()
+        groups = {".".join(p.split(".")[:i]) for p in known for i in range(1, p.count(".") + 1)}
+        known = {name: None for name in (*known, *groups) if name != "name"}
+        if path not in known:
+            near = difflib.get_close_matches(path, known, n=1)
+            raise InputError(
+                f"{self.name} has no setting {path!r} to change; "
+                + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}")
             )
-        return changed
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON has them, sources left out."""
+        values = to_json(replace(self, sources={}))
+        del values["sources"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Experiment":
+        """Undo :meth:`to_dict`.
+
+        Raises:
+            InputError: If the settings are those of another version of mixem.
+        """
+        try:
+            settings = from_json(METHODS[values["method"]].Settings, values["settings"], "settings")
+            return from_json(cls, {**values, "settings": settings})
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"settings of another version of mixem ({error}); train again"
+            ) from error
 
 
 def whole(images: str) -> str:
@@ -252,22 +184,36 @@ def whole(images: str) -> str:
     return "all" if images.startswith("folder:") else "train+test"
 
 
-OPTIONAL = {  # what may be None, wherever it stands, and what it is otherwise
-    "start": str, "plain_views": Augmentation, "small_views": Augmentation, "over_split": str,
-    "crop_scale": tuple, "scale": tuple, "blur_kernel": int, "plain_side": int,
-    "plain_size": int, "head_std": float, "cutout_width": float,
-}  # fmt: skip
+@dataclass(frozen=True)
+class _Leaf:
+    """A value to be set, told from a group of them."""
+
+    value: Any
 
 
-def _like(path: str, value: Any, old: Any) -> Any:
-    """``value`` if it is of the same type as the old one.
+def _rebuilt(old: Any, tree: Mapping[str, Any], prefix: str) -> Any:
+    """A dataclass with the values of a tree, made once."""
+    values, annotations = {}, hints(old.__class__)
+    for name, branch in tree.items():
+        path, present = f"{prefix}{name}", getattr(old, name)
+        if isinstance(branch, _Leaf):
+            values[name] = _like(path, branch.value, present, annotations[name])
+        else:
+            values[name] = _rebuilt(present, branch, f"{path}.")
+    return replace(old, **values)
+
+
+def _like(path: str, value: Any, old: Any, hint: Any) -> Any:
+    """``value`` if it is of the type that its place asks for.
 
     A whole number will do for any number, a list or a single value for a tuple.
     """
-    name = path.split(".")[-1]
-    if value is None and name in OPTIONAL:
+    allowed = [get_origin(kind) or kind for kind in kinds(hint)]
+    if value is None and NoneType in allowed:
         return None
-    kind = OPTIONAL[name] if old is None else type(old)
+    kind = next(kind for kind in allowed if kind is not NoneType)
+    if kind in (Any, Literal):  # its owner checks the value
+        kind = type(old)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is tuple and isinstance(value, list | int | float | str):

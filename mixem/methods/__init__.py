@@ -1,10 +1,39 @@
-"""Methods: one paper, one file, from views to loss terms to assignments."""
+"""One paper, one file: settings, views, loss terms, start, and the ways of sorting images.
 
-from mixem.methods.base import Method, Step, extract
-from mixem.methods.finetune import Finetune
-from mixem.methods.iic import IIC
-from mixem.methods.imc_swav import IMCSwAV
-from mixem.methods.mixem import MixEM
-from mixem.methods.simclr import SimCLR
+To add a method, write its file and put its class into :data:`METHODS`; a page of the book,
+"Adding a method", goes through it.
+"""
 
-__all__ = ["IIC", "Finetune", "IMCSwAV", "Method", "MixEM", "SimCLR", "Step", "extract"]
+from mixem.methods.base import Clustering, Method, MethodSettings, Step, extract
+from mixem.methods.finetune import Finetune, FinetuneSettings
+from mixem.methods.iic import IIC, IICSettings
+from mixem.methods.imc_swav import IMCSwAV, IMCSwAVSettings
+from mixem.methods.mixem import MixEM, MixEMSettings
+from mixem.methods.simclr import SimCLR, SimCLRSettings
+
+__all__ = [
+    "IIC",
+    "METHODS",
+    "Clustering",
+    "Finetune",
+    "FinetuneSettings",
+    "IICSettings",
+    "IMCSwAV",
+    "IMCSwAVSettings",
+    "Method",
+    "MethodSettings",
+    "MixEM",
+    "MixEMSettings",
+    "SimCLR",
+    "SimCLRSettings",
+    "Step",
+    "extract",
+]
+
+METHODS: dict[str, type[Method]] = {
+    "simclr": SimCLR,
+    "mixem": MixEM,
+    "iic": IIC,
+    "imc-swav": IMCSwAV,
+    "finetune": Finetune,
+}

@@ -1,13 +1,47 @@
-"""What the training loop and the evaluation ask of a method."""
+"""What a method is: its settings, views, loss terms and start, and how it sorts images."""
 
-from typing import Any, NamedTuple
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans
 from mixem.data import Augmentation, ImageSet
 from mixem.errors import InputError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Clustering", "Method", "MethodSettings", "Step", "at_least", "extract", "mixed"]
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What a method is made of, the argument of its constructor; the defaults are the paper's.
+
+    A method's own settings are a frozen dataclass in its file that extends this one and checks
+    its values when it is made.
+    """
+
+    def splits(self) -> dict[str, str]:
+        """The passes over other images than those of the training split, and their split."""
+        return {}
+
+    def elsewhere(self) -> "Self":
+        """These settings for other images, whose splits have other names."""
+        return self
+
+
+def at_least(settings: object, **bounds: float) -> None:
+    """Raise :class:`InputError` unless each named value is finite and at least its bound."""
+    for name, least in bounds.items():
+        if not least <= getattr(settings, name) < math.inf:
+            raise InputError(f"{name} is {getattr(settings, name)}; give at least {least}")
 
 
 class Step(NamedTuple):
@@ -17,7 +51,6 @@ class Step(NamedTuple):
         terms: The weighted loss terms by name; their sum is the loss.
         assignments: Soft assignments ``(B, k)`` of the batch without gradient, or ``(h, B, k)`` of
             h sub-heads, for the collapse meter; None for a method without clusters of its own.
-        bounds: For some of the terms, the value a collapsed network would have.
         details: Further numbers, or ``(n,)`` of them, without gradient, that the log keeps the
             means of.
         hits: How often each of several things, such as prototypes, was taken in the batch,
@@ -25,43 +58,122 @@ class Step(NamedTuple):
     """
 
     terms: dict[str, torch.Tensor]
-    assignments: torch.Tensor | None
-    bounds: dict[str, float]
+    assignments: torch.Tensor | None = None
     details: dict[str, torch.Tensor] | None = None
     hits: dict[str, torch.Tensor] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """One way in which a method sorts images, found without labels.
+
+    Attributes:
+        kind: How the clusters were found, such as "argmax p" or "k-means".
+        clusters: int64 ``(N,)``, the cluster of each image.
+        switches: What tells it from others of its kind, such as ``{"normalise": True}``.
+        fitted: int64 ``(M,)``, the clusters of the images whose labels say which class a cluster
+            is, for a method that maps by a majority; by default the images themselves.
+    """
+
+    kind: str
+    clusters: torch.Tensor
+    switches: Mapping[str, Any] = field(default_factory=dict)
+    fitted: torch.Tensor | None = None
+
+
 class Method(nn.Module):
-    """A network with a way of drawing views, a loss, features and assignments.
+    """A network with a way of drawing views, a loss, features and clusters.
 
     Args:
         backbone: Maps float images ``(N, C, H, W)`` to features ``(N, D)``; has ``out_features``.
         views: How a training view is drawn; its ``plain`` form is what evaluation sees.
-        clusters: Number k of k-means centres that :meth:`cluster` compares with.
+        settings: What else the method is made of; by default the paper's.
+        clusters: Number k of clusters.
 
     Attributes:
+        Settings: Class of the settings.
         passes: What an epoch consists of: the names of its passes over the images, in order.
-        clusters_itself: The main number scores :meth:`assign`, and not k-means on features.
+        clusters_itself: The method's own clusters, :meth:`assign`, are the main ones, and not
+            k-means on its features.
+        has_components: :meth:`assign` can start k-means.
+        mapping: How clusters get a class when they are scored: "one-to-one", matched to each
+            other; "majority" of the labels of the fitted images; "identity" for a classifier,
+            whose class c is class c.
+        takes_start: Whether training can begin from another run, see :meth:`start_from`: one "on
+            the same images", views and backbone, or one "as it is", with its own; None if not.
         rests_parts: Not every step uses all of the network.
+        outputs: What :func:`extract` can ask for.
+
+    Raises:
+        InputError: If the backbone does not say how long its features are.
     """
 
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
     passes: tuple[str, ...] = ("images",)
-    clusters_itself = False
-    rests_parts = False
+    clusters_itself: ClassVar[bool] = False
+    has_components: ClassVar[bool] = False
+    mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
+    takes_start: ClassVar[Literal["on the same images", "as it is"] | None] = None
+    rests_parts: ClassVar[bool] = False
+    outputs: ClassVar[tuple[str, ...]] = ("features", "embeddings", "assign", "cluster")
 
+    settings: Any
     centres: torch.Tensor
     variance: torch.Tensor
 
-    def __init__(self, backbone: nn.Module, views: Augmentation, *, clusters: int):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        views: Augmentation,
+        settings: MethodSettings | None = None,
+        *,
+        clusters: int = 10,
+    ):
+        settings = self.Settings() if settings is None else settings
+        if not isinstance(settings, self.Settings):
+            raise InputError(
+                f"{type(self).__name__} with {type(settings).__name__}; "
+                f"give {self.Settings.__name__}"
+            )
+        size = getattr(backbone, "out_features", None)
+        if not isinstance(size, int):
+            raise InputError(
+                f"the backbone, {type(backbone).__name__}, has no out_features; set it to the "
+                "length of its features, such as backbone.out_features = 512"
+            )
         super().__init__()
         self.backbone = backbone
         self.views = views
-        self.feature_size: int = backbone.out_features  # type: ignore[assignment]
-        self.register_buffer("centres", torch.zeros(clusters, self.feature_size))
+        self.settings = settings
+        self.clusters = clusters
+        self.feature_size: int = size
+        self.register_buffer("centres", torch.zeros(clusters, size))
         self.register_buffer("variance", torch.zeros(()))  # 0: no centres yet
 
-    def before_step(self, step: int) -> None:
-        """Told how many steps are done, before each; nothing by default."""
+    # --- training ---------------------------------------------------------------------------
+
+    def start_from(self, other: "Method") -> None:
+        """Take what another method has learned; by default its backbone.
+
+        Raises:
+            InputError: If the method begins from random weights, or the two do not fit.
+        """
+        if self.takes_start is None:
+            raise InputError(f"{type(self).__name__} begins from random weights; leave start out")
+        try:
+            self.backbone.load_state_dict(other.backbone.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                "the start has another backbone, or was trained on images of another size or "
+                "number of channels; start from a run on the same images"
+            ) from error
+
+    def companions(self, images: torch.Tensor) -> torch.Tensor | None:
+        """Rows ``(N, m)`` of the images that go with each image, found before the first step.
+
+        None by default. With them, :meth:`draw_pairs` draws the views, and gets for each image
+        the pixels of one of its companions, another one in each step.
+        """
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> Any:
         """Two independent views of each image: uint8 ``(B, C, h, w)`` to ``(2, B, C, H, W)``.
@@ -70,9 +182,22 @@ class Method(nn.Module):
         """
         return torch.stack([self.views(images, generator) for _ in range(2)])
 
+    def draw_pairs(
+        self, images: torch.Tensor, companions: torch.Tensor, generator: torch.Generator
+    ) -> Any:
+        """A view of each image and one of its companion, both uint8 ``(B, C, h, w)``."""
+        return torch.stack([self.views(part, generator) for part in (images, companions)])
+
+    def before_step(self, step: int) -> None:
+        """Told how many steps are done, before each; nothing by default."""
+
     def step(self, views: Any, name: str = "images") -> Step:
         """Loss terms of a batch of views, in the pass of that name."""
         raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+    def bounds(self, images: int) -> dict[str, float]:
+        """For some of the terms, the value that a collapsed network has with so many a batch."""
+        return {}
 
     def targets(self, images: ImageSet) -> torch.Tensor | None:
         """Labels ``(N,)`` for :meth:`supervised_step`; by default None, and none are looked at."""
@@ -87,6 +212,15 @@ class Method(nn.Module):
 
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
         """What is done once after the last epoch, without labels; nothing by default."""
+
+    def settle(self, final: "Method") -> None:
+        """Take over what :meth:`finish` chose in the trained method, in an earlier state of it."""
+
+    # --- sorting ----------------------------------------------------------------------------
+
+    def view_sizes(self) -> set[int]:
+        """The sides of all images that the backbone is given."""
+        return {self.views.size, self.views.plain_size or self.views.size}
 
     @property
     def needs_a_batch(self) -> bool:
@@ -108,12 +242,27 @@ class Method(nn.Module):
         return self.backbone(self.prepare(images))
 
     def embeddings(self, images: torch.Tensor) -> torch.Tensor:
-        """What the contrastive loss compares, z ``(N, d)``, of uint8 images, not normalised."""
-        raise NotImplementedError(f"{type(self).__name__} does not define embeddings")
+        """What the loss compares, z ``(N, d)``, of uint8 images; by default the features."""
+        return self.features(images)
 
     def assign(self, images: torch.Tensor) -> torch.Tensor:
         """Cluster probabilities ``(N, k)`` of uint8 images ``(N, C, H, W)``; rows sum to one."""
         raise NotImplementedError(f"{type(self).__name__} does not define assign")
+
+    def cluster(self, images: torch.Tensor) -> torch.Tensor:
+        """Cluster probabilities ``(N, k)`` of uint8 images: :meth:`assign`, or the kept centres.
+
+        By the centres, the most probable cluster is the nearest centre of the normalised features.
+        The probability is the posterior of equally frequent, equally wide round Gaussians at the
+        centres; it ranks images within a run and is not calibrated.
+        """
+        if self.clusters_itself:
+            return self.assign(images)
+        if not self.variance > 0:
+            raise InputError("the method has no cluster centres yet; evaluate the run first")
+        h = F.normalize(self.features(images), dim=1)
+        distance = torch.cdist(h, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
+        return (-(distance**2) / (2 * self.variance)).softmax(1)
 
     def keep_centres(self, centres: torch.Tensor, variance: float) -> None:
         """Keep k-means centres ``(k, D)`` of normalised features, saved with the weights.
@@ -125,18 +274,71 @@ class Method(nn.Module):
         self.centres.copy_(centres)
         self.variance.fill_(max(variance, torch.finfo(torch.float32).tiny))
 
-    def cluster(self, images: torch.Tensor) -> torch.Tensor:
-        """Cluster probabilities ``(N, k)`` of uint8 images by the kept k-means centres.
+    def clusterings(
+        self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
+    ) -> Iterator[Clustering]:
+        """The ways in which the method sorts images, the main one first. No label is seen.
 
-        The most probable cluster is the nearest centre of the normalised features. The
-        probability is the posterior of equally frequent, equally wide round Gaussians at the
-        centres; it ranks images within a run and is not calibrated.
+        Args:
+            images: uint8 ``(N, C, H, W)``, to be sorted.
+            fit: uint8 images on which k-means is fitted; None for the same.
+            protocol: The k-means of the main number, for a method without clusters of its own.
         """
-        if not self.variance > 0:
-            raise InputError("the method has no cluster centres yet; evaluate the run first")
-        h = F.normalize(self.features(images), dim=1)
-        distance = torch.cdist(h, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
-        return (-(distance**2) / (2 * self.variance)).softmax(1)
+        if self.clusters_itself:
+            yield Clustering("argmax p", extract(self, images, "assign").argmax(1))
+        yield from self.kmeans_clusterings(images, fit, protocol)
+
+    def kmeans_clusterings(
+        self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
+    ) -> Iterator[Clustering]:
+        """k-means by a protocol, then with its other layers, scaling and starts.
+
+        A method without clusters of its own keeps the centres of the normalised features.
+        """
+
+        @functools.cache
+        def found(what: str) -> torch.Tensor:
+            return extract(self, images, what)
+
+        @functools.cache
+        def fitted(what: str) -> torch.Tensor:
+            return found(what) if fit is None else extract(self, fit, what)
+
+        for switches in self._kmeans_variants(protocol):
+            components = fitted("assign").argmax(1) if switches.init == "components" else None
+            result = kmeans(
+                fitted(switches.layer), self.clusters, components=components, protocol=switches
+            )
+            clusters = result.clusters
+            if fit is not None:
+                clusters, _ = assign_to_centres(
+                    found(switches.layer),
+                    result.centres,
+                    normalise=switches.normalise,
+                    variance=result.variance,
+                )
+            kept = replace(protocol, layer="features", normalise=True)
+            if switches == kept and not self.clusters_itself:
+                self.keep_centres(torch.from_numpy(result.centres).float(), result.variance)
+            yield Clustering("k-means", torch.from_numpy(clusters), asdict(switches))
+
+    def _kmeans_variants(self, protocol: KMeansProtocol) -> list[KMeansProtocol]:
+        """The main protocol first, then every other setting of the switches papers leave open."""
+        if protocol.init == "components" and not self.has_components:
+            raise InputError(
+                f"k-means init is 'components' and {type(self).__name__} has none; "
+                "give 'k-means++' as protocol.init"
+            )
+        layers: tuple[Literal["features", "embeddings"], ...] = ("features", "embeddings")
+        if type(self).embeddings is Method.embeddings:
+            layers = ("features",)
+        variants = [
+            replace(protocol, layer=layer, normalise=normalise, init=init)
+            for layer in layers
+            for normalise in (True, False)
+            for init in (("components", "k-means++") if self.has_components else ("k-means++",))
+        ]
+        return [protocol, *(variant for variant in variants if variant != protocol)]
 
 
 def mixed(images: torch.Tensor) -> torch.Tensor:
@@ -165,18 +367,22 @@ def extract(
     Args:
         method: A trained method.
         images: uint8 ``(N, C, H, W)``, on any device.
-        what: "features", "embeddings", "assign", "cluster", "sub_heads", "logits" or "scores": the
-            function of the method to call.
+        what: One of ``method.outputs``, the function to call: "features", "embeddings", "assign",
+            "cluster", and what the method has besides, such as IIC's "sub_heads".
         batch_size: Images a batch.
         in_order: Mix nothing.
 
     Returns:
         float32 ``(N, ...)`` on the CPU, in the order of the images.
     """
-    known = ("features", "embeddings", "assign", "cluster", "sub_heads", "logits", "scores")
-    if what not in known or not hasattr(method, what):
-        has = ", ".join(name for name in known if hasattr(method, name))
+    if what not in method.outputs:
+        has = ", ".join(method.outputs)
         raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")
+    if not isinstance(images, torch.Tensor):
+        raise InputError(
+            f"images are a {type(images).__name__}; give a uint8 tensor (N, C, H, W), such as the "
+            "images of an ImageSet"
+        )
     mix = method.needs_a_batch and not in_order
     order = mixed(images) if mix else torch.arange(len(images), device=images.device)
     chosen = order.split(batch_size)

@@ -1,12 +1,35 @@
 """Supervised finetuning of a trunk that was trained without labels (IIC, table 3)."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet
 from mixem.errors import InputError
-from mixem.methods.base import Method, Step
+from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+
+__all__ = ["Finetune", "FinetuneSettings", "SupHead5"]
+
+
+@dataclass(frozen=True)
+class FinetuneSettings(MethodSettings):
+    """What the classifier is made of.
+
+    Attributes:
+        hidden: See :class:`SupHead5`.
+        trunk_rate: Learning rate of the trunk as a share of the classifier's (official
+            ``trunk_lr`` / ``head_lr``).
+    """
+
+    hidden: int = 2048
+    trunk_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(self, hidden=1, trunk_rate=0)
 
 
 class SupHead5(nn.Sequential):
@@ -40,27 +63,26 @@ class Finetune(Method):
         backbone: Gives the features; has ``out_features``. It may end earlier than the trunk it
             starts from.
         views: How a training view is drawn.
+        settings: See :class:`FinetuneSettings`.
         clusters: Number k of classes.
-        hidden: See :class:`SupHead5`.
-        trunk_rate: Learning rate of the trunk as a share of the classifier's (official
-            ``trunk_lr`` / ``head_lr``).
     """
 
+    Settings = FinetuneSettings
     clusters_itself = True
+    mapping = "identity"
+    takes_start = "as it is"
+    outputs = (*Method.outputs, "logits")
 
     def __init__(
         self,
         backbone: nn.Module,
         views: Augmentation,
+        settings: FinetuneSettings | None = None,
         *,
         clusters: int = 10,
-        hidden: int = 2048,
-        trunk_rate: float = 0.1,
     ):
-        super().__init__(backbone, views, clusters=clusters)
-        self.head = SupHead5(self.feature_size, clusters, hidden=hidden)
-        self.classes = clusters
-        self.trunk_rate = trunk_rate
+        super().__init__(backbone, views, settings, clusters=clusters)
+        self.head = SupHead5(self.feature_size, clusters, hidden=self.settings.hidden)
 
     def start_from(self, other: Method) -> None:
         """Take the trunk of another method, which may go on behind the end of this one.
@@ -79,7 +101,7 @@ class Finetune(Method):
 
     def rates(self) -> list[tuple[nn.Module, float]]:
         """The classifier at the full rate, the trunk at its share."""
-        return [(self.head, 1.0), (self.backbone, self.trunk_rate)]
+        return [(self.head, 1.0), (self.backbone, self.settings.trunk_rate)]
 
     def targets(self, images: ImageSet) -> torch.Tensor:
         """The labels of the images.
@@ -88,10 +110,10 @@ class Finetune(Method):
             InputError: If an image has none, or one that is no class of the head.
         """
         labels = images.labels
-        if labels is None or not ((labels >= 0) & (labels < self.classes)).all():
+        if labels is None or not ((labels >= 0) & (labels < self.clusters)).all():
             raise InputError(
                 f"not every image of {images.name}, {images.split}, has a label from 0 to "
-                f"{self.classes - 1}; give a labelled split, and as many clusters as classes"
+                f"{self.clusters - 1}; give a labelled split, and as many clusters as classes"
             )
         return labels
 
@@ -106,7 +128,6 @@ class Finetune(Method):
         return Step(
             {"cross-entropy": F.cross_entropy(logits, labels)},
             logits.detach().softmax(1),
-            {},
             {"accuracy": right},
         )
 
@@ -127,6 +148,9 @@ class Finetune(Method):
         logits = [self.logits(crop) for crop in ten_crop(images, [side, side])]
         return torch.stack(logits).mean(0).softmax(1)
 
-    def cluster(self, images: torch.Tensor) -> torch.Tensor:
-        """The same as :meth:`assign`."""
-        return self.assign(images)
+    def clusterings(
+        self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
+    ) -> Iterator[Clustering]:
+        """The classes by ten crops, and by the central one alone."""
+        for kind, what in (("ten crops", "assign"), ("centre crop", "logits")):
+            yield Clustering(kind, extract(self, images, what).argmax(1))

@@ -1,16 +1,72 @@
 """IIC (Ji, Henriques and Vedaldi 2019): clusters that two views of an image agree on."""
 
-import dataclasses
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch
 from torch import nn
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import iic
-from mixem.methods.base import Method, Step, mixed
+from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract, mixed
 from mixem.models import SubHeads
+
+__all__ = ["IIC", "IICSettings"]
+
+
+@dataclass(frozen=True)
+class IICSettings(MethodSettings):
+    """What views, heads and loss are made of.
+
+    Attributes:
+        over_clusters: Clusters of the overclustering head (``output_k_A``).
+        sub_heads: Classifiers a head (``num_sub_heads``), which differ in their random start.
+        repeats: Transformed views r of an image, each paired with the one plain view
+            (``num_dataloaders``).
+        passes: "main" and "over" in the order of an epoch (``head_B_epochs``, ``head_A_epochs``,
+            ``head_A_first``).
+        lamb: See :func:`mixem.losses.iic`.
+        head_std: See :class:`mixem.models.SubHeads`.
+        clear_steps: First steps, whose views have no cutout; 0 in the paper. Clusters form
+            sooner in whole images.
+        plain_views: How the plain view is drawn, tf1, at the size of the others; None for the
+            central square as evaluation sees it.
+        over_split: Images of the "over" passes; None for those of the others.
+        mapping: How clusters get a class when they are scored: "one-to-one", or "majority" of the
+            labels of the images k-means would be fitted on (IIC+).
+    """
+
+    over_clusters: int = 50
+    sub_heads: int = 5
+    repeats: int = 5
+    passes: tuple[str, ...] = ("main", "main", "over")
+    lamb: float = 1.0
+    head_std: float | None = 0.01
+    clear_steps: int = 0
+    plain_views: Augmentation | None = None
+    over_split: str | None = None
+    mapping: Literal["one-to-one", "majority"] = "one-to-one"
+
+    def __post_init__(self) -> None:
+        at_least(self, over_clusters=2, sub_heads=1, repeats=1, clear_steps=0, lamb=0)
+        if self.head_std is not None:
+            at_least(self, head_std=0)
+        if "main" not in self.passes or set(self.passes) - {"main", "over"}:
+            raise InputError(f"passes are {self.passes!r}; give 'main', and 'over' if wanted")
+        if self.mapping not in ("one-to-one", "majority"):
+            raise InputError(f"mapping is {self.mapping!r}; give 'one-to-one' or 'majority'")
+
+    def splits(self) -> dict[str, str]:
+        """The "over" passes may have images of their own."""
+        return {"over": self.over_split} if self.over_split else {}
+
+    def elsewhere(self) -> Self:
+        """Without the split."""
+        return replace(self, over_split=None)
 
 
 class IIC(Method):
@@ -23,78 +79,57 @@ class IIC(Method):
     Args:
         backbone: Gives the features; has ``out_features``.
         views: How the transformed view is drawn, tf2 in the official code.
+        settings: See :class:`IICSettings`.
         clusters: Number k of clusters of the main head (official ``output_k_B``).
-        plain_views: How the plain view is drawn, tf1; None for the central square as evaluation
-            sees it.
-        over_clusters: Clusters of the overclustering head (``output_k_A``).
-        sub_heads: Classifiers a head (``num_sub_heads``), which differ in their random start.
-        repeats: Transformed views r of an image, each paired with the one plain view
-            (``num_dataloaders``).
-        passes: "main" and "over" in the order of an epoch (``head_B_epochs``, ``head_A_epochs``,
-            ``head_A_first``).
-        lamb: See :func:`mixem.losses.iic`.
-        head_std: See :class:`mixem.models.SubHeads`.
-        clear_steps: First steps, whose views have no cutout; 0 in the paper. Clusters form
-            sooner in whole images.
 
     Attributes:
         sub_head_losses: Mean loss ``(h,)`` of each main sub-head after training.
         chosen: The main sub-head with the lowest of them, which :meth:`assign` asks.
     """
 
-    sub_head_losses: torch.Tensor
-    chosen: torch.Tensor
+    Settings = IICSettings
     clusters_itself = True
     rests_parts = True
+    outputs = (*Method.outputs, "sub_heads")
+
+    sub_head_losses: torch.Tensor
+    chosen: torch.Tensor
 
     def __init__(
         self,
         backbone: nn.Module,
         views: Augmentation,
+        settings: IICSettings | None = None,
         *,
         clusters: int = 10,
-        plain_views: Augmentation | None = None,
-        over_clusters: int = 50,
-        sub_heads: int = 5,
-        repeats: int = 5,
-        passes: tuple[str, ...] = ("main", "main", "over"),
-        lamb: float = 1.0,
-        head_std: float | None = 0.01,
-        clear_steps: int = 0,
     ):
-        if "main" not in passes or set(passes) - {"main", "over"}:
-            raise InputError(f"passes are {passes!r}; give 'main', and 'over' if wanted")
-        if plain_views and plain_views.size != views.size:
-            raise InputError(
-                f"plain views of {plain_views.size} pixels and views of {views.size}; "
-                "give the same size"
-            )
-        super().__init__(backbone, views, clusters=clusters)
-        self.plain_views = plain_views
-        self.clear_steps = clear_steps
+        super().__init__(backbone, views, settings, clusters=clusters)
+        s = self.settings
+        self.passes, self.mapping = s.passes, s.mapping
+        self.plain_views = s.plain_views and replace(s.plain_views, size=views.size)
         self.drawn = views
-        self.repeats = repeats
-        self.passes = tuple(passes)
-        self.lamb = lamb
         self.heads = nn.ModuleDict(
-            {"main": SubHeads(self.feature_size, clusters, sub_heads, std=head_std)}
+            {"main": SubHeads(self.feature_size, clusters, s.sub_heads, std=s.head_std)}
         )
-        if "over" in passes:
-            self.heads["over"] = SubHeads(self.feature_size, over_clusters, sub_heads, std=head_std)
-        self.register_buffer("sub_head_losses", torch.zeros(sub_heads))
+        if "over" in s.passes:
+            self.heads["over"] = SubHeads(
+                self.feature_size, s.over_clusters, s.sub_heads, std=s.head_std
+            )
+        self.register_buffer("sub_head_losses", torch.zeros(s.sub_heads))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
     def before_step(self, step: int) -> None:
         """Cut nothing out of the views of the first steps."""
-        clear = step < self.clear_steps
-        self.drawn = dataclasses.replace(self.views, cutout=0.0) if clear else self.views
+        clear = step < self.settings.clear_steps
+        self.drawn = replace(self.views, cutout=0.0) if clear else self.views
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """The plain view and r transformed ones: uint8 ``(B, C, h, w)`` to ``(1 + r, B, ...)``."""
         plain = (
             self.plain_views(images, generator) if self.plain_views else self.views.plain(images)
         )
-        return torch.stack([plain, *(self.drawn(images, generator) for _ in range(self.repeats))])
+        others = (self.drawn(images, generator) for _ in range(self.settings.repeats))
+        return torch.stack([plain, *others])
 
     def losses(self, views: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss ``(h,)`` and probabilities ``(h, B, k)`` of the plain view, for one head.
@@ -107,16 +142,21 @@ class IIC(Method):
         p = head(self.backbone(views[0]))
         q = head(self.backbone(views[1:].flatten(0, 1)))
         q = q.unflatten(1, (len(views) - 1, -1)).mean(1)
-        return iic(p, q, lamb=self.lamb), p
+        return iic(p, q, lamb=self.settings.lamb), p
 
     def step(self, views: torch.Tensor, name: str = "main") -> Step:
         """The mean loss of the sub-heads of one head."""
         losses, p = self.losses(views, name)
         terms = {name: losses.mean()}
-        bounds = {name: -2 * max(0.0, self.lamb - 1) * math.log(p.shape[-1])}  # of equal answers
         if name == "over":
-            return Step(terms, None, bounds)
-        return Step(terms, p.detach(), bounds, {"sub_heads": losses.detach()})
+            return Step(terms)
+        return Step(terms, p.detach(), {"sub_heads": losses.detach()})
+
+    def bounds(self, images: int) -> dict[str, float]:
+        """Of answers that are all alike."""
+        of_entropies = -2 * max(0.0, self.settings.lamb - 1)
+        counts = {"main": self.clusters, "over": self.settings.over_clusters}
+        return {name: of_entropies * math.log(counts[name]) for name in self.heads}
 
     @torch.no_grad()
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
@@ -135,9 +175,9 @@ class IIC(Method):
         self.sub_head_losses.copy_(total / len(images))
         self.chosen.copy_(self.sub_head_losses.argmin())
 
-    def embeddings(self, images: torch.Tensor) -> torch.Tensor:
-        """The features; IIC has no other embedding."""
-        return self.features(images)
+    def settle(self, final: Method) -> None:
+        """Take over which sub-head is chosen."""
+        self.chosen.copy_(final.get_buffer("chosen"))
 
     def sub_heads(self, images: torch.Tensor) -> torch.Tensor:
         """Cluster probabilities ``(N, h, k)`` of all main sub-heads for uint8 images."""
@@ -147,6 +187,16 @@ class IIC(Method):
         """Cluster probabilities ``(N, k)`` of the chosen sub-head."""
         return self.sub_heads(images)[:, self.chosen]
 
-    def cluster(self, images: torch.Tensor) -> torch.Tensor:
-        """The same as :meth:`assign`."""
-        return self.assign(images)
+    def clusterings(
+        self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
+    ) -> Iterator[Clustering]:
+        """The chosen sub-head, then every one with its loss."""
+        found = extract(self, images, "sub_heads").argmax(2).T
+        fitted = found
+        if self.mapping == "majority" and fit is not None:
+            fitted = extract(self, fit, "sub_heads").argmax(2).T
+        chosen = int(self.chosen)
+        yield Clustering("argmax p", found[chosen], fitted=fitted[chosen])
+        for head, loss in enumerate(self.sub_head_losses.tolist()):
+            switches = {"sub_head": head, "loss": round(loss, 6)}
+            yield Clustering("sub-head", found[head], switches, fitted[head])

@@ -1,32 +1,34 @@
 """IMC-SwAV (Ntelemis, Jin and Thomas 2021): prototypes of views, and clusters of prototypes."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet
 from mixem.distributed import gather
 from mixem.errors import InputError
 from mixem.losses import infomax, logit_penalty, swapped_prediction
-from mixem.methods.base import Method, Step
+from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
 from mixem.models import ClusterHead
 
+__all__ = ["BATCH_NORM", "IMCSwAV", "IMCSwAVSettings", "batch_norm_of"]
 
-class IMCSwAV(Method):
-    """SwAV, and a classifier that learns the clusters from its prototypes at the same time.
+# Which images the batch-norm statistics are of. The first is the main one. The last is
+# transductive, and what the official code does before each evaluation (``utils.py``).
+BATCH_NORM = ("training views", "training images", "scored images")
 
-    Encoder, projection and prototypes learn by the swapped prediction. The classifier reads the
-    features, and learns to say as much about the prototypes as k clusters can. It gives no
-    gradient to the rest, nor gets any from the swapped prediction. The defaults are those of the
-    official ``train.py`` and ``model.py``.
 
-    Args:
-        backbone: The encoder; has ``out_features``.
-        views: How a large view is drawn.
-        clusters: Number k of clusters.
-        small_views: How a small view is drawn; None for no small views.
+@dataclass(frozen=True)
+class IMCSwAVSettings(MethodSettings):
+    """What views, networks and losses are made of; the defaults are the official code's.
+
+    Attributes:
         large: Number of large views; the first two give the codes.
         small: Number of small views.
         embedding_size: Length d of a projected feature.
@@ -45,54 +47,71 @@ class IMCSwAV(Method):
             many as a batch; in between the classifier rests. The official code also empties the
             bank at the start of an epoch, and with the PyTorch of its time Adam's momentum moved
             the classifier in between. A run that was stopped goes on with an empty bank.
-
-    Raises:
-        InputError: If there are too few views, clusters or hidden units.
+        small_views: How a small view is drawn; None for no small views.
     """
 
+    large: int = 2
+    small: int = 4
+    embedding_size: int = 128
+    hidden: int = 1024
+    prototypes: int = 1000
+    temperature: float = 0.1
+    epsilon: float = 0.05
+    iterations: int = 3
+    entropy_weight: float = 4.0
+    penalty_weight: float = 0.01
+    frozen_steps: int = 500
+    one_pass: bool = False
+    bank: bool = False
+    small_views: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, large=2, small=0, embedding_size=1, hidden=1, prototypes=2)
+        at_least(self, iterations=0, entropy_weight=0, penalty_weight=0, frozen_steps=0)
+        for name in ("temperature", "epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; give a positive number")
+
+
+class IMCSwAV(Method):
+    """SwAV, and a classifier that learns the clusters from its prototypes at the same time.
+
+    Encoder, projection and prototypes learn by the swapped prediction. The classifier reads the
+    features, and learns to say as much about the prototypes as k clusters can. It gives no
+    gradient to the rest, nor gets any from the swapped prediction.
+
+    Args:
+        backbone: The encoder; has ``out_features``.
+        views: How a large view is drawn.
+        settings: See :class:`IMCSwAVSettings`.
+        clusters: Number k of clusters.
+    """
+
+    Settings = IMCSwAVSettings
     clusters_itself = True
     rests_parts = True
+    outputs = (*Method.outputs, "logits", "scores")
 
     def __init__(
         self,
         backbone: nn.Module,
         views: Augmentation,
+        settings: IMCSwAVSettings | None = None,
         *,
         clusters: int = 10,
-        small_views: Augmentation | None = None,
-        large: int = 2,
-        small: int = 4,
-        embedding_size: int = 128,
-        hidden: int = 1024,
-        prototypes: int = 1000,
-        temperature: float = 0.1,
-        epsilon: float = 0.05,
-        iterations: int = 3,
-        entropy_weight: float = 4.0,
-        penalty_weight: float = 0.01,
-        frozen_steps: int = 500,
-        one_pass: bool = False,
-        bank: bool = False,
     ):
-        if large < 2 or small < 0:
-            raise InputError(f"{large} large and {small} small views; give at least 2 and 0")
-        super().__init__(backbone, views, clusters=clusters)
-        self.groups = [(views, large)] + ([(small_views, small)] if small_views and small else [])
+        super().__init__(backbone, views, settings, clusters=clusters)
+        s = self.settings
+        self.groups = [(views, s.large)]
+        if s.small_views and s.small:
+            self.groups.append((s.small_views, s.small))
         self.projection = nn.Sequential(  # one linear map in effect, as in the official code
             nn.Linear(self.feature_size, self.feature_size),
-            nn.Linear(self.feature_size, embedding_size),
+            nn.Linear(self.feature_size, s.embedding_size),
         )
-        self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, embedding_size)))
-        self.head = ClusterHead(self.feature_size, clusters, hidden=hidden)
-        self.temperature = temperature
-        self.epsilon = epsilon
-        self.iterations = iterations
-        self.entropy_weight = entropy_weight
-        self.penalty_weight = penalty_weight
-        self.frozen_steps = frozen_steps
-        self.frozen = frozen_steps > 0
-        self.one_pass = one_pass
-        self.bank = bank
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(s.prototypes, s.embedding_size)))
+        self.head = ClusterHead(self.feature_size, clusters, hidden=s.hidden)
+        self.frozen = s.frozen_steps > 0
         self.banked: list[tuple[torch.Tensor, ...]] = []  # features, scores
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
@@ -106,7 +125,7 @@ class IMCSwAV(Method):
         """Give the prototypes unit length, and let them learn from a certain step on."""
         with torch.no_grad():
             self.prototypes.copy_(F.normalize(self.prototypes))
-        self.frozen = step < self.frozen_steps
+        self.frozen = step < self.settings.frozen_steps
 
     def compare(self, features: torch.Tensor) -> torch.Tensor:
         """Scores ``(..., K)`` of features ``(..., D)``: cosines with the prototypes, float32."""
@@ -121,7 +140,11 @@ class IMCSwAV(Method):
 
         Each call of the network has its own batch statistics.
         """
-        calls = views if self.one_pass else [view for group in views for view in group.split(1)]
+        calls = (
+            views
+            if self.settings.one_pass
+            else [view for group in views for view in group.split(1)]
+        )
         return torch.cat([network(x.flatten(0, 1)).unflatten(0, (len(x), -1)) for x in calls])
 
     def step(self, views: list[torch.Tensor], name: str = "images") -> Step:
@@ -136,7 +159,7 @@ class IMCSwAV(Method):
         Raises:
             InputError: If no image has one.
         """
-        if not self.bank:
+        if not self.settings.bank:
             return None
         if images.labels is None or not (known := images.labels >= 0).any():
             raise InputError(
@@ -166,33 +189,33 @@ class IMCSwAV(Method):
         known: torch.Tensor | None = None,
     ) -> Step:
         """Terms of the scores, and of the classifier on features and their detached scores."""
-        terms = {
-            "swapped": swapped_prediction(
-                scores,
-                temperature=self.temperature,
-                epsilon=self.epsilon,
-                iterations=self.iterations,
-            )
-        }
+        s = self.settings
+        swapped = swapped_prediction(
+            scores, temperature=s.temperature, epsilon=s.epsilon, iterations=s.iterations
+        )
+        terms = {"swapped": swapped}
         clusters = None
         if features is not None and known is not None:
             groups = list(features.split([count for _, count in self.groups]))
             logits = self.by_view(self.head, groups)
             terms["information"] = infomax(
-                logits, known, temperature=self.temperature, entropy_weight=self.entropy_weight
+                logits, known, temperature=s.temperature, entropy_weight=s.entropy_weight
             )
-            terms["penalty"] = self.penalty_weight * logit_penalty(logits)
+            terms["penalty"] = s.penalty_weight * logit_penalty(logits)
             clusters = logits[0].detach().float().softmax(1)
         nearest = scores[0].detach().argmax(1)
         hits = scores.new_zeros(len(self.prototypes)).index_add_(
             0, nearest, torch.ones_like(nearest, dtype=scores.dtype)
         )
-        return Step(
-            terms,
-            clusters,
-            {"swapped": math.log(len(self.prototypes))},
-            hits={"prototypes": hits},
-        )
+        return Step(terms, clusters, hits={"prototypes": hits})
+
+    def bounds(self, images: int) -> dict[str, float]:
+        """Of scores that are the same for all prototypes."""
+        return {"swapped": math.log(len(self.prototypes))}
+
+    def view_sizes(self) -> set[int]:
+        """Those of large and small views too."""
+        return super().view_sizes() | {views.size for views, _ in self.groups}
 
     def embeddings(self, images: torch.Tensor) -> torch.Tensor:
         """Projected features ``(N, d)``, not normalised."""
@@ -211,6 +234,49 @@ class IMCSwAV(Method):
         """Cluster probabilities ``(N, k)`` of uint8 images."""
         return self.logits(images).softmax(1)
 
-    def cluster(self, images: torch.Tensor) -> torch.Tensor:
-        """The same as :meth:`assign`."""
-        return self.assign(images)
+    def clusterings(
+        self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
+    ) -> Iterator[Clustering]:
+        """The classifier under three kinds of batch-norm statistics, and k-means on features."""
+        assigned = extract(self, images, "assign").argmax(1)
+        yield Clustering("argmax p", assigned, {"batch_norm": BATCH_NORM[0]})
+        for kind, source in zip(
+            BATCH_NORM[1:], (images if fit is None else fit, images), strict=True
+        ):
+            with batch_norm_of(self, source):
+                assigned = extract(self, images, "assign").argmax(1)
+            yield Clustering("argmax p", assigned, {"batch_norm": kind})
+        yield next(self.kmeans_clusterings(images, fit, protocol))
+
+
+@contextmanager
+def batch_norm_of(
+    method: Method, images: torch.Tensor, *, batches: int = 50, batch_size: int = 256
+) -> Iterator[None]:
+    """Inside, the batch-norm statistics of a method are those of plain images.
+
+    The running statistics go on from where they are, with their own momentum, as in the official
+    code of IMC-SwAV (``utils.py``: 50 batches of the training's size). The images are shuffled in
+    a fixed order. Afterwards all is as before.
+
+    Args:
+        method: Its backbone and the layers that :meth:`Method.assign` uses.
+        images: uint8 ``(N, C, H, W)``.
+        batches: At most this many.
+        batch_size: Images a batch; an incomplete last one is left out.
+    """
+    kept = {name: value.clone() for name, value in method.named_buffers()}
+    training, device = method.training, next(method.parameters()).device
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    size = min(batch_size, len(images))
+    method.train()
+    try:
+        with torch.no_grad():
+            for chosen in order.split(size)[: min(batches, len(images) // size)]:
+                method.assign(images[chosen.to(images.device)].to(device))
+        method.train(training)
+        yield
+    finally:
+        method.train(training)
+        for name, value in method.named_buffers():
+            value.copy_(kept[name])

@@ -26,7 +26,7 @@ from mixem.plots.style import (
     picture,
     styled,
 )
-from mixem.records import NOT_RUN
+from mixem.records import NOT_RUN, Epoch, Record
 
 RIGHT, WRONG, REST = PALETTE[2], PALETTE[3], PALETTE[0]
 MOST = 2000  # dots of a panel
@@ -36,15 +36,16 @@ JITTER = 0.03  # standard deviation of a dot's little move
 Curve = tuple[ArrayLike, ArrayLike]  # epochs and values
 
 
-def sub_heads_of(record: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+def sub_heads_of(record: Record) -> tuple[list[float], list[float]]:
     """Losses and accuracies, in percent, of the sub-heads of an IIC record."""
-    rows = [row for row in record["protocols"] if row["kind"] == "sub-head"]
-    return [row["loss"] for row in rows], [100 * row["scores"]["accuracy"] for row in rows]
+    rows = [row for row in record.protocols if row.kind == "sub-head" and row.scores]
+    losses = [row.switches["loss"] for row in rows]
+    return losses, [100 * row.scores["accuracy"] for row in rows if row.scores]
 
 
 @styled
 def head_losses(
-    history: Sequence[Mapping[str, Any]], bounds: Mapping[str, float], *, chosen: int | None = None
+    history: Sequence[Epoch], bounds: Mapping[str, float], *, chosen: int | None = None
 ) -> Figure:
     """The loss of each head against the epoch, a panel each, from 0 to its bound.
 
@@ -58,14 +59,14 @@ def head_losses(
     Raises:
         InputError: If the history is empty or not IIC's.
     """
-    if not history or "sub_heads" not in history[-1]:
+    if not history or "sub_heads" not in history[-1].details:
         raise InputError("the history has no losses of sub-heads; give that of an IIC run")
-    epochs = [row["epoch"] for row in history]
+    epochs = [row.epoch for row in history]
     figure, axes = new_figure(1, len(bounds), height=3.1, squeeze=False, width=NARROW)
     titles = {"main": "main head, a line a sub-head", "over": "overclustering head"}
     for axis, (name, bound) in zip(axes[0], bounds.items(), strict=True):
         main = name == "main"
-        values = [row["sub_heads"] if main else [row["terms"][name]] for row in history]
+        values = [row.details["sub_heads"] if main else [row.terms[name]] for row in history]
         for number, curve in enumerate(np.array(values).T):
             thick = main and number == chosen
             colour = PALETTE[number % 10 if main else 7]

@@ -26,6 +26,7 @@ from mixem.plots.style import (
     picture,
     styled,
 )
+from mixem.records import Epoch
 
 if TYPE_CHECKING:  # figures need not load what trains
     from mixem.methods import IMCSwAV
@@ -41,7 +42,7 @@ POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2
 
 @styled
 def meters(
-    history: Sequence[Mapping[str, Any]],
+    history: Sequence[Epoch],
     bounds: Mapping[str, Mapping[str, float]],
     *,
     columns: int = 2,
@@ -59,7 +60,7 @@ def meters(
     """
     if not history:
         raise InputError("the history is empty; give that of a run with at least one epoch")
-    rows = [{**row, **row["terms"]} for row in history]
+    rows = [{**vars(row), **row.details, **row.terms} for row in history]
     if unknown := [name for name in bounds if not isinstance(rows[-1].get(name), int | float)]:
         raise InputError(f"the history has no number {', '.join(unknown)}; give that of IMC-SwAV")
     lines = -(-len(bounds) // columns)

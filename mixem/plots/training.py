@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +18,7 @@ from mixem.plots.style import (
     new_figure,
     styled,
 )
+from mixem.records import Epoch
 
 if TYPE_CHECKING:  # figures need not load what trains
     from mixem.experiments import Experiment
@@ -81,7 +82,7 @@ def term_bounds(experiment: "Experiment", images: int) -> dict[str, dict[str, fl
 
 @styled
 def terms_over_epochs(
-    history: Sequence[Mapping[str, Any]], bounds: Mapping[str, Mapping[str, float]]
+    history: Sequence[Epoch], bounds: Mapping[str, Mapping[str, float]]
 ) -> Figure:
     """Each loss term and the learning rate against the epoch, a panel each.
 
@@ -93,9 +94,9 @@ def terms_over_epochs(
         InputError: If the history is empty.
     """
     _require(history)
-    epochs = [row["epoch"] for row in history]
-    curves = {name: [row["terms"][name] for row in history] for name in history[-1]["terms"]}
-    curves["learning rate"] = [row["learning_rate"] for row in history]
+    epochs = [row.epoch for row in history]
+    curves = {name: [row.terms[name] for row in history] for name in history[-1].terms}
+    curves["learning rate"] = [row.learning_rate for row in history]
     rows = -(-len(curves) // 2)
     figure, axes = new_figure(
         rows, 2, height=0.3 + 1.8 * rows, sharex=True, squeeze=False, width=NARROW
@@ -117,7 +118,7 @@ def terms_over_epochs(
 
 
 @styled
-def usage_over_epochs(history: Sequence[Mapping[str, Any]]) -> Figure:
+def usage_over_epochs(history: Sequence[Epoch]) -> Figure:
     """How the components fill, and how sure the images are of theirs, against the epoch.
 
     Args:
@@ -128,10 +129,10 @@ def usage_over_epochs(history: Sequence[Mapping[str, Any]]) -> Figure:
         InputError: If the history is empty or not a mixture's.
     """
     _require(history)
-    if "usage" not in history[-1]:
+    if history[-1].usage is None:
         raise InputError("the history has no usage of components; give that of a mixture's run")
-    epochs = np.array([row["epoch"] for row in history])
-    usage = np.array([row["usage"] for row in history])  # (epochs, M)
+    epochs = np.array([row.epoch for row in history])
+    usage = np.array([row.usage for row in history])  # (epochs, M)
     count = usage.shape[1]
     figure, (areas, line) = new_figure(
         2, 1, height=4.4, sharex=True, height_ratios=(3, 1.2), width=NARROW
@@ -148,7 +149,7 @@ def usage_over_epochs(history: Sequence[Mapping[str, Any]]) -> Figure:
                 va="center",
             )
     areas.set(ylabel="share of the images", ylim=(0, 1), title="images by their largest component")
-    line.plot(epochs, [row["confidence"] for row in history], color=PALETTE[0])
+    line.plot(epochs, [row.confidence for row in history], color=PALETTE[0])
     line.axhline(1 / count, color=GREY, linestyle="--", linewidth=1)
     line.annotate(
         "undecided",
@@ -165,6 +166,6 @@ def usage_over_epochs(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _require(history: Sequence[Mapping[str, Any]]) -> None:
+def _require(history: Sequence[Epoch]) -> None:
     if not history:
         raise InputError("the history is empty; give that of a run with at least one epoch")

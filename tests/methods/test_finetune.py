@@ -9,13 +9,13 @@ from torch import nn
 
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
-from mixem.evaluate import evaluate
+from mixem.scoring import evaluate
 from mixem.evaluation import KMeansProtocol, clustering_scores
 from mixem.methods import IIC, Finetune, extract
 from mixem.methods.finetune import SupHead5
 from mixem.models import ClusterNet5g, ClusterNet6c
-from mixem.train import train
-from mixem.train_config import TrainConfig
+from mixem.training import train
+from mixem.training.config import TrainConfig
 
 VIEWS = Augmentation(size=8, crop_sides=(6,), plain_side=6, flip=0.5, degrees=10, cutout=0.5)
 EASY = Augmentation(size=8, crop_sides=(7,), plain_side=7)
@@ -159,7 +159,7 @@ def test_classifier_and_trunk_learn_at_their_own_rates(share):
 
 def test_two_epochs_equal_those_written_out_with_two_optimisers():
     """As the official script has them; the cosine works on both."""
-    from mixem.step import seeded as drawn
+    from mixem.training.step import seeded as drawn
 
     images, method, twin = digits(40), make(), make()
     config = TrainConfig(

@@ -9,12 +9,12 @@ import torch
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
 from mixem.losses import iic
-from mixem.meter import Meter
+from mixem.training.meter import Meter
 from mixem.methods import IIC, extract
 from mixem.methods.base import mixed
 from mixem.models import ClusterNet6c
-from mixem.train import train
-from mixem.train_config import TrainConfig
+from mixem.training import train
+from mixem.training.config import TrainConfig
 
 VIEWS = Augmentation(size=8, degrees=15, brightness=0.4)
 PLAIN = Augmentation(size=8, crop_sides=(6, 7))

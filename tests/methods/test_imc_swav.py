@@ -12,8 +12,8 @@ from mixem.errors import InputError
 from mixem.losses import infomax
 from mixem.methods import IMCSwAV, extract
 from mixem.models import ClusterHead, SmallResNet, resnet18
-from mixem.train import train
-from mixem.train_config import TrainConfig
+from mixem.training import train
+from mixem.training.config import TrainConfig
 
 VIEWS = Augmentation(size=8, crop_scale=(0.5, 1.0), brightness=0.4, plain_size=10)
 SMALL = Augmentation(size=6, crop_scale=(0.2, 0.5), brightness=0.4)

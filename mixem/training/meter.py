@@ -8,6 +8,9 @@ import torch.nn.functional as F
 
 from mixem.distributed import size, total
 from mixem.methods import Step
+from mixem.records import Epoch
+
+__all__ = ["Meter"]
 
 
 class Meter:
@@ -22,7 +25,6 @@ class Meter:
     def __init__(self) -> None:
         self.state: dict[str, torch.Tensor] = {}
         self.sums: dict[str, torch.Tensor] = {}
-        self.bounds: dict[str, float] = {}
 
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for the device."""
@@ -41,33 +43,37 @@ class Meter:
             self._sum("usage", chosen.sum(-2).double())
             confidence = p.max(-1).values.mean(-1).double()
             self._mean("confidence", [confidence, torch.ones_like(confidence)])
-        self.bounds |= step.bounds
 
-    def read(self) -> dict[str, Any]:
-        """Means so far: loss, terms, details, and the use of the components or clusters.
+    def read(self, epoch: int, step: int, learning_rate: float) -> Epoch:
+        """Means so far: terms, details, and the use of the components or clusters.
 
         Of a method with sub-heads the last ones are lists, with an entry a sub-head.
+
+        Args:
+            epoch: From 1, of the row.
+            step: Steps done.
+            learning_rate: Of the last step.
         """
-        self.sums = {name: total(value).cpu() for name, value in self.state.items()}
-        sums = self.sums
-        terms = {
-            name.removeprefix("term "): (value[0] / value[1]).item()
-            for name, value in sums.items()
-            if name.startswith("term ")
-        }
-        row: dict[str, Any] = {"loss": sum(terms.values()), "terms": terms}
-        for name, value in sums.items():
-            if name.startswith("detail "):
-                row[name.removeprefix("detail ")] = (value[0] / value[1]).tolist()
-            elif name.startswith("hits "):
-                row[name.removeprefix("hits ")] = int((value > 0).sum())
+        self.sums = sums = {name: total(value).cpu() for name, value in self.state.items()}
+        terms: dict[str, float] = {}
+        details: dict[str, Any] = {}
+        for key, value in sums.items():
+            kind, _, name = key.partition(" ")
+            if kind == "term":
+                terms[name] = (value[0] / value[1]).item()
+            elif kind == "detail":
+                details[name] = (value[0] / value[1]).tolist()
+            elif kind == "hits":
+                details[name] = int((value > 0).sum())
+        use: dict[str, Any] = {}
         if "usage" in sums:
             usage = sums["usage"] / sums["usage"].sum(-1, keepdim=True)
-            row["usage"] = usage.double().mul(1e6).round().div(1e6).tolist()
-            row["used"] = (usage > 0).sum(-1).tolist()
-            row["usage_entropy"] = torch.special.entr(usage).sum(-1).tolist()
-            row["confidence"] = (sums["confidence"][0] / sums["confidence"][1]).tolist()
-        return row
+            use["usage"] = usage.double().mul(1e6).round().div(1e6).tolist()
+            use["used"] = (usage > 0).sum(-1).tolist()
+            use["usage_entropy"] = torch.special.entr(usage).sum(-1).tolist()
+            use["confidence"] = (sums["confidence"][0] / sums["confidence"][1]).tolist()
+        loss = sum(terms.values())
+        return Epoch(epoch, step, learning_rate, loss, terms, details=details, **use)
 
     def broken(self) -> str | None:
         """The term that was the first to be no longer finite, when last read, or None."""
@@ -75,22 +81,25 @@ class Meter:
         worst = max(times, key=times.__getitem__)
         return worst.removeprefix("term ") if times[worst] else None
 
-    def collapsed(self, row: dict[str, Any]) -> str | None:
-        """What looks like a collapse, in words, or None."""
-        used = row.get("used", 2)
-        if (max(used) if isinstance(used, list) else used) == 1:
-            return f"all images are in one of {self.state['usage'].shape[-1]} components"
-        for name, words in (("contrast", "contrastive loss"), ("swapped", "swapped prediction")):
-            bound = self.bounds.get(name, math.inf)
+    def collapsed(self, row: Epoch, bounds: dict[str, float]) -> str | None:
+        """What looks like a collapse, in words, or None.
+
+        Args:
+            row: What :meth:`read` gave.
+            bounds: Of the method, see :meth:`mixem.methods.Method.bounds`.
+        """
+        used = row.used if isinstance(row.used, list) else [row.used]
+        if used == [1] * len(used):
+            return f"all images are in one of {self.state['usage'].shape[-1]} clusters"
+        for name, bound in bounds.items():
+            value = row.terms.get(name, math.inf)
+            near = max(1e-3, 0.005 * abs(bound))
             # Far above it are wrong guesses, as of a network that has only begun to learn.
-            if 0.995 < row["terms"].get(name, 0) / bound < 1.05:
-                return f"the {words} stays at its bound {bound:.3f}: all embeddings are alike"
-        stuck = self.bounds.get("main", math.inf)
-        if row["terms"].get("main", -math.inf) > stuck - 1e-3:
-            return (
-                f"the loss of the main head stays at {stuck:.3g}: "
-                "its clusters say nothing of the image"
-            )
+            if bound - near < value < bound + 10 * near:
+                return (
+                    f"the {name} term stays at {bound:.3f}, its value for a network that gives all "
+                    "images the same answer"
+                )
         return None
 
     def _mean(self, name: str, values: list[torch.Tensor]) -> None:

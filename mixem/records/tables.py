@@ -1,11 +1,7 @@
-"""Records of finished runs, and tables that put them beside the papers' numbers.
-
-A record is the ``record.json`` of a run. The book's are in ``results/NAME/seed-N.json``.
-"""
+"""Tables that put the records of our runs beside the papers' numbers."""
 
 import json
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +9,27 @@ from typing import Any
 
 from tabulate import tabulate
 
-from mixem.checkpoint import read_json, write_json
 from mixem.errors import InputError
 from mixem.papers import Value, value
+from mixem.records.format import METRICS, Record, Row, Scores, read_record
+
+__all__ = [
+    "NOT_RUN",
+    "Summary",
+    "Table",
+    "comparison",
+    "load_records",
+    "paper_value",
+    "records_of",
+    "row_of",
+    "score",
+    "summarise",
+]
 
 NOT_RUN = "not run"
-METRICS = ("accuracy", "nmi", "ari")
-NEEDED = {  # what is read here
-    "experiment", "overrides", "seed", "metrics", "protocols", "protocol", "minutes", "hardware",
-    "start",
-}  # fmt: skip
 
 
-def load_records(
-    folder: str | Path = "results", experiment: str | None = None
-) -> list[dict[str, Any]]:
+def load_records(folder: str | Path = "results", experiment: str | None = None) -> list[Record]:
     """All records below a folder, or those of one experiment, by experiment and seed.
 
     Raises:
@@ -36,19 +38,12 @@ def load_records(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give one that holds records")
-    records = []
-    for file in sorted(folder.rglob("*.json")):
-        record = read_json(file)
-        if not isinstance(record, dict) or record.get("format") != 1 or NEEDED - set(record):
-            raise InputError(f"{file} is not a record; move it out of {folder}")
-        records.append(record)
-    records.sort(key=lambda record: (record["experiment"], variant(record), record["seed"]))
-    return [record for record in records if experiment in (None, record["experiment"])]
+    records = [read_record(file) for file in sorted(folder.rglob("*.json"))]
+    records.sort(key=lambda record: (*record.kind, record.seed))
+    return [record for record in records if experiment in (None, record.experiment)]
 
 
-def records_of(
-    records: Sequence[dict[str, Any]], experiment: str, **changes: Any
-) -> list[dict[str, Any]]:
+def records_of(records: Sequence[Record], experiment: str, **changes: Any) -> list[Record]:
     """The records of an experiment as it is, or of one variant of it.
 
     A variant may need other batches or more epochs, so what it changes in ``training`` does not
@@ -70,36 +65,7 @@ def records_of(
     def fits(overrides: dict[str, Any]) -> bool:
         return bool(overrides) == bool(wanted) and counted(overrides) == counted(wanted)
 
-    return [r for r in records if r["experiment"] == experiment and fits(r["overrides"])]
-
-
-def save_record(record: dict[str, Any], folder: str | Path = "results") -> Path:
-    """Write a record to its place, ``NAME/seed-N.json``, and return the place.
-
-    A run with changed settings goes to ``NAME/VARIANT/seed-N.json``.
-    """
-    name = record["experiment"].replace("/", "-")
-    file = Path(folder, name, _slug(variant(record)), f"seed-{record['seed']}.json")
-    write_json(file, record)
-    return file
-
-
-def variant(record: dict[str, Any]) -> str:
-    """The changed settings of a run in words, "" if there are none.
-
-    A setting goes by the last part of its path, or by all of it where others end alike.
-    """
-    ends = Counter(path.split(".")[-1] for path in record.get("settings", ()))
-
-    def named(path: str) -> str:
-        end = path.split(".")[-1]
-        return path if ends[end] > 1 else end
-
-    return ", ".join(f"{named(path)}={value}" for path, value in record["overrides"].items())
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "=._-" else "-" for c in text.replace(", ", "-"))
+    return [r for r in records if r.experiment == experiment and fits(r.overrides)]
 
 
 @dataclass(frozen=True)
@@ -128,7 +94,7 @@ class Summary:
 
 
 def summarise(
-    records: Sequence[dict[str, Any]], metric: str = "accuracy", **protocol: Any
+    records: Sequence[Record], metric: str = "accuracy", **protocol: Any
 ) -> Summary | None:
     """Mean and spread of a metric over records of one experiment; None without records.
 
@@ -138,41 +104,46 @@ def summarise(
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
             rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
             IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's. IMC-SwAV
-            has an "argmax p" for each of :data:`mixem.evaluate.BATCH_NORM`, by ``batch_norm``.
+            has an "argmax p" for each of :data:`mixem.methods.imc_swav.BATCH_NORM`, by
+            ``batch_norm``.
 
     Raises:
         InputError: If the records are of several experiments or have no such metric or protocol.
     """
     if metric not in METRICS:
         raise InputError(f"no metric {metric!r}; give {', '.join(METRICS)}")
-    if len({(record["experiment"], variant(record)) for record in records}) > 1:
+    if len({record.kind for record in records}) > 1:
         raise InputError("the records are of several experiments; give those of one")
     scores = [score(record, **protocol) for record in records]
     values = tuple(row[metric] for row in scores if row is not None)
     if not values:
         return None
-    minutes = [r["minutes"] + (r["start"]["minutes"] if r["start"] else 0) for r in records]
+    minutes = [r.minutes + (r.start.minutes if r.start else 0) for r in records]
     return Summary(
         mean=statistics.fmean(values),
         std=statistics.stdev(values) if len(values) > 1 else None,
         n=len(values),
-        hardware="; ".join(sorted({record["hardware"] for record in records})),
+        hardware="; ".join(sorted({record.hardware for record in records})),
         minutes=statistics.fmean(minutes),
         values=values,
     )
 
 
-def score(record: dict[str, Any], **protocol: Any) -> dict[str, float] | None:
+def score(record: Record, **protocol: Any) -> Scores | None:
     """The scores of a record under a protocol; see :func:`summarise`."""
+    return row_of(record, **protocol).scores
+
+
+def row_of(record: Record, **protocol: Any) -> Row:
+    """The row of a record under a protocol; see :func:`summarise`."""
     if not protocol:
-        return record["metrics"]
-    wanted = (
-        protocol if "kind" in protocol else {"kind": "k-means", **record["protocol"], **protocol}
-    )
-    for row in record["protocols"]:
-        if all(row.get(name) == value for name, value in wanted.items()):
-            return row["scores"]
-    raise InputError(f"{record['experiment']}: no protocol with {protocol}")
+        return record.protocols[0]
+    usual = {"kind": "k-means", **record.protocols[0].switches}
+    wanted = protocol if "kind" in protocol else {**usual, **protocol}
+    for row in record.protocols:
+        if row.fits(**wanted):
+            return row
+    raise InputError(f"{record.experiment}: no protocol with {protocol}")
 
 
 @dataclass(frozen=True)
@@ -227,7 +198,7 @@ def paper_value(experiment: str, metric: str = "accuracy") -> Value | None:
 
 
 def comparison(
-    experiments: Sequence[str], records: Sequence[dict[str, Any]], metric: str = "accuracy"
+    experiments: Sequence[str], records: Sequence[Record], metric: str = "accuracy"
 ) -> Table:
     """The papers' numbers beside ours, in percent, a row an experiment.
 
@@ -236,9 +207,7 @@ def comparison(
     rows = []
     for name in experiments:
         paper = paper_value(name, metric)
-        ours = summarise(
-            [r for r in records if r["experiment"] == name and not r["overrides"]], metric
-        )
+        ours = summarise([r for r in records if r.experiment == name and not r.overrides], metric)
         rows.append(
             (
                 name,

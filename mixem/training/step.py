@@ -4,9 +4,13 @@ Every random number comes from (seed, stream, index). With several processes eac
 of the batch; order, views and losses are those of one process.
 """
 
+import bisect
 import contextlib
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,15 +20,28 @@ from torch.nn.parallel import DistributedDataParallel
 from mixem.data import ImageSet
 from mixem.distributed import rank, size, synchronise_batch_norm
 from mixem.errors import InputError
-from mixem.meter import Meter
 from mixem.methods import Method, Step
-from mixem.train_config import TrainConfig
+from mixem.training.config import TrainConfig
+from mixem.training.meter import Meter
+
+__all__ = [
+    "Now",
+    "Pass",
+    "Schedule",
+    "Stepper",
+    "make_optimiser",
+    "make_passes",
+    "move",
+    "parallel",
+    "require_seed",
+    "seeded",
+]
 
 
 def require_seed(seed: int) -> None:
     """Raise :class:`InputError` unless the seed is one."""
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed}; give a whole number from 0 on, below 2^63")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed!r}; give a whole number from 0 on, below 2^63")
 
 
 def seeded(
@@ -39,7 +56,7 @@ class Pass:
     """One kind of pass over images, batch by batch.
 
     Args:
-        method: Names the targets, if it has any.
+        method: Names the targets and companions, if it has any.
         name: One of ``method.passes``.
         images: All of them.
         config: Says how many are a batch, and how many batches a step.
@@ -48,6 +65,7 @@ class Pass:
     Attributes:
         batch: Images a batch.
         steps: Updates of the weights in one such pass.
+        companions: See :meth:`mixem.methods.Method.companions`.
 
     Raises:
         InputError: For too few images, or labels that the method needs and the images lack.
@@ -61,16 +79,94 @@ class Pass:
         config: TrainConfig,
         pixels: torch.Tensor,
     ):
+        if len(images) < 2:
+            raise InputError(f"{images.name} has {len(images)} image; training needs at least two")
         self.name, self.pixels, self.accumulate = name, pixels, config.accumulate
         self.batch = config.batch_for(images)
+        if self.batch % size():
+            raise InputError(
+                f"a batch of {self.batch} images for {size()} processes; "
+                "give a batch_size that is a multiple of their number"
+            )
         self.steps = len(images) // (self.batch * config.accumulate)
         labels = method.targets(images)
         self.labels = None if labels is None else labels.to(pixels.device)
+        self.companions = method.companions(pixels)
 
     def order(self, seed: int, index: int) -> torch.Tensor:
         """The images in random order, another one for each ``index``."""
         order = torch.randperm(len(self.pixels), generator=seeded(seed, "order", index))
         return order.to(self.pixels.device)
+
+
+def make_passes(
+    method: Method, sets: Mapping[str, ImageSet], config: TrainConfig, device: torch.device
+) -> list[Pass]:
+    """The passes of an epoch, in order; the same kind of pass is the same object.
+
+    Args:
+        method: On the device.
+        sets: The images of each pass, by its name.
+        config: How many are a batch.
+        device: Images that fit go there.
+    """
+    pixels = {images.fingerprint: move(images.images, device) for images in sets.values()}
+    made = {
+        name: Pass(method, name, sets[name], config, pixels[sets[name].fingerprint])
+        for name in dict.fromkeys(method.passes)
+    }
+    return [made[name] for name in method.passes]
+
+
+class Now(NamedTuple):
+    """Where in a training a step is.
+
+    Attributes:
+        epoch: From 0.
+        number: Of the pass, counted through the training from 0.
+        images: The pass.
+        position: Of the step in its pass, from 0.
+        rate: Learning rate.
+    """
+
+    epoch: int
+    number: int
+    images: Pass
+    position: int
+    rate: float
+
+
+class Schedule:
+    """Which step belongs to which epoch and pass, and its learning rate.
+
+    Args:
+        passes: Of an epoch, in order.
+        config: How many epochs, and how fast.
+
+    Attributes:
+        steps: Of an epoch.
+        total: Of the training.
+    """
+
+    def __init__(self, passes: list[Pass], config: TrainConfig):
+        self.passes, self.config = passes, config
+        self.ends = list(itertools.accumulate(part.steps for part in passes))
+        self.steps = self.ends[-1]
+        self.total = config.epochs * self.steps
+
+    def at(self, step: int) -> Now:
+        """Where a step is, counted from 0."""
+        epoch, position = divmod(step, self.steps)
+        rate = self.config.rate(epoch, position / self.steps)
+        rate *= min(1.0, (step + 1) / max(1, self.config.warmup_steps))
+        turn = bisect.bisect_right(self.ends, position)
+        begin = self.ends[turn - 1] if turn else 0
+        number = epoch * len(self.passes) + turn
+        return Now(epoch, number, self.passes[turn], position - begin, rate)
+
+    def judged_epoch(self, after: int) -> int:
+        """The epoch, from 1, at whose end a collapse shows; no sooner than after some steps."""
+        return max(2, self.config.epochs // 10, -(-after // self.steps))
 
 
 class Stepper:
@@ -101,7 +197,7 @@ class Stepper:
 
     def step(
         self,
-        one: Pass,
+        images: Pass,
         order: torch.Tensor,
         meter: Meter,
         *,
@@ -112,7 +208,7 @@ class Stepper:
         """Update the weights once.
 
         Args:
-            one: The pass that it belongs to.
+            images: The pass that it belongs to.
             order: Of its images.
             meter: Gets what the batches give.
             position: Of the step in its pass, from 0.
@@ -121,19 +217,16 @@ class Stepper:
         """
         self.method.before_step(step)
         self.optimiser.zero_grad(set_to_none=True)
-        for index in range(one.accumulate):
-            begin = (position * one.accumulate + index) * one.batch
-            chosen = order[begin : begin + one.batch][rank() :: size()]
-            pixels = _to(one.pixels[chosen], self.device)
-            labels = None if one.labels is None else _to(one.labels[chosen], self.device)
-            drawn = seeded(self.seed, "views", step * one.accumulate + index, self.device)
-            self.border("other")
-            views = self.method.draw_views(pixels, drawn)
+        for index in range(images.accumulate):
+            begin = (position * images.accumulate + index) * images.batch
+            whole = order[begin : begin + images.batch]
+            drawn = seeded(self.seed, "views", step * images.accumulate + index, self.device)
+            views, labels = self._draw(images, whole, drawn)
             self.border("augmentation")
             with counter or contextlib.nullcontext():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                    result = self.network(views, one.name, labels)
-                loss = torch.stack(list(result.terms.values())).sum() / one.accumulate
+                    result = self.network(views, images.name, labels)
+                loss = torch.stack(list(result.terms.values())).sum() / images.accumulate
                 self.border("loss")
                 loss.backward()
                 self.border("backward")
@@ -142,13 +235,37 @@ class Stepper:
         self.optimiser.step()
         self.border("optimiser")
 
+    def _draw(
+        self, images: Pass, whole: torch.Tensor, drawn: torch.Generator
+    ) -> tuple[Any, torch.Tensor | None]:
+        """Views and labels of this process's part of a batch."""
+        mine = slice(rank(), None, size())
+        pixels = _to(images.pixels[whole[mine]], self.device)
+        labels = None if images.labels is None else _to(images.labels[whole[mine]], self.device)
+        if images.companions is None:
+            self.border("other")
+            return self.method.draw_views(pixels, drawn), labels
+        table = images.companions[whole.to(images.companions.device)]
+        column = torch.randint(table.shape[1], (len(table), 1), generator=drawn, device=self.device)
+        others = table.gather(1, column.to(table.device))[mine, 0].to(images.pixels.device)
+        companions = _to(images.pixels[others], self.device)
+        self.border("other")
+        return self.method.draw_pairs(pixels, companions, drawn), labels
 
-def make_optimiser(method: Method, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
-    """Adam for the modules that a method trains, a group each."""
-    return torch.optim.Adam(
-        [{"params": list(module.parameters())} for module, _ in method.rates()],
+
+def make_optimiser(
+    method: Method, config: TrainConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """The optimiser of the modules that a method trains, a group each."""
+    groups = [{"params": list(module.parameters())} for module, _ in method.rates()]
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adam": partial(torch.optim.Adam, betas=config.betas),
+        "adamw": partial(torch.optim.AdamW, betas=config.betas),
+        "sgd": partial(torch.optim.SGD, momentum=config.momentum),
+    }
+    return kinds[config.optimiser](
+        groups,
         lr=config.learning_rate,
-        betas=config.betas,
         weight_decay=config.weight_decay,
         fused=device.type in ("cpu", "cuda"),
     )

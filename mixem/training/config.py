@@ -1,10 +1,18 @@
-"""How long and how fast a method is trained."""
+"""How long and how fast a method is trained, and the circumstances of one sitting."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from mixem.data import ImageSet
 from mixem.errors import InputError
+
+__all__ = ["Sitting", "TrainConfig"]
+
+
+def _default(value: Any, source: str) -> Any:
+    """A field whose default has a source of its own."""
+    return field(default=value, metadata={"source": source})
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,8 @@ class TrainConfig:
             batch is a batch. Of several processes each takes its part of it.
         accumulate: Batches whose gradients are added up before the weights change. The losses
             see one batch at a time.
-        learning_rate: Of Adam; a method may train a part of itself at a share of it.
-        weight_decay: Of Adam, on all parameters.
+        learning_rate: Of the optimiser; a method may train a part of itself at a share of it.
+        weight_decay: Of the optimiser, on all parameters.
         constant_epochs: Epochs before the cosine sets in; as many as ``epochs`` for a constant
             rate.
         schedule: "epochs" for MIX'EM's cosine, one rate an epoch; "steps" for one that falls with
@@ -27,6 +35,8 @@ class TrainConfig:
         decay: See ``milestones``.
         warmup_steps: Steps over which the rate rises linearly, the last of them with the full one.
         betas: Of Adam: how much of the mean gradient and of its square is kept at a step.
+        optimiser: "adam", "adamw" (its weight decay apart from the gradient) or "sgd".
+        momentum: Of "sgd".
         snapshots: Epochs after which the weights are kept as well, 0 for the start; scored when
             the run is, for the learning curve of its record. Later ones than the last are ignored.
     """
@@ -37,12 +47,14 @@ class TrainConfig:
     weight_decay: float = 1e-5
     constant_epochs: int = 10
     schedule: str = "epochs"
-    milestones: tuple[float, ...] = ()
-    decay: float = 0.4
-    warmup_steps: int = 0
-    betas: tuple[float, float] = (0.9, 0.999)
-    snapshots: tuple[int, ...] = ()
-    accumulate: int = 1
+    milestones: tuple[float, ...] = _default((), "not used without the schedule 'milestones'")
+    decay: float = _default(0.4, "not used without the schedule 'milestones'")
+    warmup_steps: int = _default(0, "no warm-up")
+    betas: tuple[float, float] = _default((0.9, 0.999), "PyTorch's default")
+    snapshots: tuple[int, ...] = _default((), "this book")
+    accumulate: int = _default(1, "this book: no accumulation")
+    optimiser: str = _default("adam", "the official code of all three papers")
+    momentum: float = _default(0.9, "not used without the optimiser 'sgd'")
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -63,6 +75,10 @@ class TrainConfig:
             )
         if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.snapshots):
             raise InputError(f"snapshots are {self.snapshots}; give epochs, such as (0, 1, 10)")
+        if self.optimiser not in ("adam", "adamw", "sgd"):
+            raise InputError(f"optimiser is {self.optimiser!r}; give 'adam', 'adamw' or 'sgd'")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum is {self.momentum}; give a number from 0 on, below 1")
         if len(self.betas) != 2 or not all(_number(b) and 0 <= b < 1 for b in self.betas):
             raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
         if not (self.learning_rate > 0 and self.weight_decay >= 0):
@@ -104,3 +120,28 @@ class TrainConfig:
 
 def _number(value: object) -> bool:
     return isinstance(value, int | float)
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """The circumstances of one sitting of a training; they do not change what comes out.
+
+    Attributes:
+        device: "auto", "cpu", "cuda" or another name PyTorch knows.
+        precision: "float32", "bfloat16" (autocast) or "auto", see
+            :func:`mixem.devices.resolve_precision`.
+        compile: Let ``torch.compile`` make the backbone faster, where it can.
+        max_minutes: Stop cleanly after this time; call again to go on.
+        max_epochs: Stop cleanly when so many epochs are done, whatever the length of the training.
+        checkpoint_seconds: Least time between two checkpoints; 0 is one after every epoch and
+            every 50 steps.
+        progress: Show a progress bar.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    max_minutes: float | None = None
+    max_epochs: int | None = None
+    checkpoint_seconds: float = 30
+    progress: bool = True

@@ -1,0 +1,53 @@
+"""Records of finished runs, and tables that put them beside the papers' numbers."""
+
+from mixem.records.format import (
+    FORMAT,
+    METRICS,
+    CurvePoint,
+    Data,
+    Epoch,
+    Record,
+    Row,
+    Start,
+    Usage,
+    read_record,
+    save_record,
+    write_record,
+)
+from mixem.records.tables import (
+    NOT_RUN,
+    Summary,
+    Table,
+    comparison,
+    load_records,
+    paper_value,
+    records_of,
+    row_of,
+    score,
+    summarise,
+)
+
+__all__ = [
+    "FORMAT",
+    "METRICS",
+    "NOT_RUN",
+    "CurvePoint",
+    "Data",
+    "Epoch",
+    "Record",
+    "Row",
+    "Start",
+    "Summary",
+    "Table",
+    "Usage",
+    "comparison",
+    "load_records",
+    "paper_value",
+    "read_record",
+    "records_of",
+    "row_of",
+    "save_record",
+    "score",
+    "summarise",
+    "write_record",
+]
