@@ -99,8 +99,9 @@ class Method(nn.Module):
         mapping: How clusters get a class when they are scored: "one-to-one", matched to each
             other; "majority" of the labels of the fitted images; "identity" for a classifier,
             whose class c is class c.
-        takes_start: Whether training can begin from another run, see :meth:`start_from`: one "on
-            the same images", views and backbone, or one "as it is", with its own; None if not.
+        takes_start: Whether training can begin from another run, see :meth:`start_from`, and what
+            the two share: "images" and backbone; "views" as well; or "nothing", so that the start
+            is taken as it is. None if not.
         rests_parts: Not every step uses all of the network.
         outputs: What :func:`extract` can ask for.
 
@@ -113,7 +114,7 @@ class Method(nn.Module):
     clusters_itself: ClassVar[bool] = False
     has_components: ClassVar[bool] = False
     mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
-    takes_start: ClassVar[Literal["on the same images", "as it is"] | None] = None
+    takes_start: ClassVar[Literal["images", "views", "nothing"] | None] = None
     rests_parts: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = ("features", "embeddings", "assign", "cluster")
 
