@@ -29,7 +29,7 @@ class Golden(NamedTuple):
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings are looked at after so many steps, however slow the machine is."""
-    monkeypatch.setattr("mixem.train.READ_AFTER", math.inf)
+    monkeypatch.setattr("mixem.training.loop.READ_AFTER", math.inf)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def golden() -> Golden:
 def tiny() -> Experiment:
     """digits/simclr made so small that it is trained and evaluated in a second."""
     return get("digits/simclr").override(
-        views__size=8, training__epochs=2, training__batch_size=599, protocol__starts=2
+        views__size=8, training__epochs=2, training__batch_size=599, protocol__n_init=2
     )
 
 

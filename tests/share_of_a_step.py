@@ -10,7 +10,7 @@ import torch
 
 from mixem.data import Augmentation, load_images
 from mixem.distributed import leads, rank, size, together, total
-from mixem.methods import IIC, Finetune, IMCSwAV, MixEM, SimCLR
+from mixem.methods import IIC, Finetune, IICSettings, IMCSwAV, MixEM, SimCLR
 from mixem.models import ClusterNet6c, SmallNet
 from mixem.training.step import parallel, seeded
 
@@ -21,14 +21,14 @@ VIEWS = Augmentation(
 CPU = torch.device("cpu")
 
 
-def small(kind, **options):
-    return kind(SmallNet(1, width=2, size=8), VIEWS, **options)
+def small(kind, **settings):
+    return kind(SmallNet(1, width=2, size=8), VIEWS, kind.Settings(**settings))
 
 
-def iic(**options):
+def iic():
     net = ClusterNet6c(1, size=8, width=2, running_statistics=False)
     plain = dataclasses.replace(VIEWS, crop_scale=None, crop_sides=(6, 8), flip=0, degrees=0)
-    return IIC(net, VIEWS, plain_views=plain, repeats=2, sub_heads=3, lamb=1.5, **options)
+    return IIC(net, VIEWS, IICSettings(plain_views=plain, repeats=2, sub_heads=3, lamb=1.5))
 
 
 def imc(**options):

@@ -18,7 +18,7 @@ STEPS = 1797 // BATCH  # an epoch; more than 50, so that there are checkpoints w
 def arguments(out, start):
     return [
         "train", "digits/mixem", "--seed=1", f"--out={out}", f"--start={start}", "--device=cpu",
-        "--checkpoint-seconds=0", "--quiet", "--set=views.size=8", "--set=protocol.starts=2",
+        "--checkpoint-seconds=0", "--quiet", "--set=views.size=8", "--set=protocol.n_init=2",
         f"--set=training.batch_size={BATCH}", f"--set=training.epochs={EPOCHS}",
     ]  # fmt: skip
 

@@ -13,14 +13,14 @@ from mixem.data import SHAPES
 from mixem.data.images import NAMES, load_images
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, get
-from mixem.training.meter import Meter
+from mixem.experiments.build import build
 from mixem.methods import Method, SimCLR
 from mixem.methods.base import Step
 from mixem.models.backbones import SmallNet
 from mixem.profile import PARTS, PassProfile, Profile, profile
-from mixem.runs import build
-from mixem.training.step import Pass, Stepper, make_optimiser
 from mixem.training import train
+from mixem.training.meter import Meter
+from mixem.training.step import Pass, Stepper, make_optimiser
 
 ONE_STEP = {"device": "cpu", "precision": "float32", "steps": 1}
 

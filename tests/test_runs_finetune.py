@@ -12,10 +12,11 @@ from mixem.data import load_images
 from mixem.data.images import READERS, STL10_CLASSES
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, get
+from mixem.experiments.build import start_of
 from mixem.methods import IIC, Finetune, extract
 from mixem.models import BACKBONES, ClusterNet5g, Sobel
 from mixem.records import load_records, save_record, score, summarise
-from mixem.runs import load_run, run, start_of
+from mixem.runs import load_run, run
 
 CPU = {"device": "cpu", "progress": False}
 
@@ -67,31 +68,31 @@ def test_the_start_is_trained_as_its_own_experiment_has_it(finished):
     start = load_run(finished.folder / "start")
     assert isinstance(start.method, IIC)
     assert start.experiment == start_of(finished.experiment) == get("stl10/iic-plus-70")
-    assert start.record["data"]["train_images"] == 22  # with the unlabelled ones
-    assert finished.record["start"]["experiment"] == "stl10/iic-plus-70"
-    assert finished.record["start"]["metrics"] == start.record["metrics"]
+    assert start.record.data.train_images == 22  # with the unlabelled ones
+    assert finished.record.start.experiment == "stl10/iic-plus-70"
+    assert finished.record.start.metrics == start.record.metrics
 
 
 def test_the_record(finished):
     record = finished.record
     assert isinstance(finished.method, Finetune)
-    assert (record["data"]["train_images"], record["data"]["test_images"]) == (11, 11)
-    assert (record["data"]["train_split"], record["data"]["test_split"]) == ("train", "test")
-    assert record["protocol"] == {"kind": "ten crops"}
-    assert [row["kind"] for row in record["protocols"]] == ["ten crops", "centre crop"]
-    assert record["metrics"] == score(record, kind="ten crops")
+    assert (record.data.train_images, record.data.test_images) == (11, 11)
+    assert (record.data.train_split, record.data.test_split) == ("train", "test")
+    assert {row.mapping for row in record.protocols} == {"identity"}
+    assert [row.kind for row in record.protocols] == ["ten crops", "centre crop"]
+    assert record.metrics == score(record, kind="ten crops")
     assert summarise([record], kind="centre crop").n == 1
-    assert [list(row["terms"]) for row in record["history"]] == [["cross-entropy"]] * 2
-    assert [row["step"] for row in record["history"]] == [2, 4]
-    assert all(0 <= row["accuracy"] <= 1 for row in record["history"])
+    assert [list(row.terms) for row in record.history] == [["cross-entropy"]] * 2
+    assert [row.step for row in record.history] == [2, 4]
+    assert all(0 <= row.details["accuracy"] <= 1 for row in record.history)
     images = load_images("stl10", split="test")
     right = extract(finished.method, images.images, "assign").argmax(1) == images.labels
-    assert record["metrics"]["accuracy"] == pytest.approx(right.sum().item() / 11)
+    assert record.metrics["accuracy"] == pytest.approx(right.sum().item() / 11)
 
 
 def test_a_start_may_be_given(finished, tmp_path):
     again = run(finished.experiment, out=tmp_path, start=finished.folder / "start", **CPU)
-    assert again.record["metrics"] == finished.record["metrics"]
+    assert again.record.metrics == finished.record.metrics
     weights = [folder / "model.safetensors" for folder in (tmp_path, finished.folder)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -99,12 +100,12 @@ def test_a_start_may_be_given(finished, tmp_path):
 def test_a_stopped_run_goes_on(finished, tmp_path):
     options = {"out": tmp_path, "start": finished.folder / "start", **CPU}
     assert run(finished.experiment, max_minutes=0, **options) is None
-    assert run(finished.experiment, **options).record["metrics"] == finished.record["metrics"]
+    assert run(finished.experiment, **options).record.metrics == finished.record.metrics
 
 
 def test_from_random_weights(finished, tmp_path):
     scratch = run(finished.experiment.override(start=None), out=tmp_path, **CPU)
-    assert scratch.record["start"] is None
+    assert scratch.record.start is None
     assert scratch.history != finished.history
 
 
@@ -163,5 +164,5 @@ def test_digits_without_any_crop(tmp_path):
         training__batch_size=100, **digits, **views,
     )  # fmt: skip
     finished = run(experiment, out=tmp_path, **CPU)
-    assert finished.record["metrics"]["accuracy"] > 0.6
-    assert finished.record["usage"]["used"] == 10
+    assert finished.record.metrics["accuracy"] > 0.6
+    assert finished.record.usage.used == 10

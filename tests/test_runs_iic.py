@@ -10,9 +10,10 @@ from mixem.data import load_images
 from mixem.errors import InputError
 from mixem.evaluation import clustering_scores, majority_mapping
 from mixem.experiments import get
+from mixem.experiments.build import build
 from mixem.methods import IIC, extract
-from mixem.records import load_records, save_record, score, summarise
-from mixem.runs import build, load_run, run
+from mixem.records import CurvePoint, load_records, save_record, score, summarise
+from mixem.runs import load_run, run
 
 CPU = {"device": "cpu", "progress": False}
 SMALL = {
@@ -39,17 +40,18 @@ def plus(tmp_path_factory):
 
 
 def test_the_main_number_is_that_of_the_sub_head_with_the_lowest_loss(finished):
-    rows = [row for row in finished.record["protocols"] if row["kind"] == "sub-head"]
-    losses = [row["loss"] for row in rows]
+    rows = [row for row in finished.record.protocols if row.kind == "sub-head"]
+    losses = [row.switches["loss"] for row in rows]
     assert len(set(losses)) == 3
     chosen = rows[losses.index(min(losses))]
-    assert finished.record["metrics"] == chosen["scores"] == score(finished.record, kind="argmax p")
-    assert finished.record["protocol"] == {"kind": "argmax p", "mapping": "one-to-one"}
+    assert finished.record.metrics == chosen.scores == score(finished.record, kind="argmax p")
+    main = finished.record.protocols[0]
+    assert (main.kind, main.mapping, main.switches) == ("argmax p", "one-to-one", {})
 
     images = load_images("digits", split="train+test")
     found = extract(finished.method, images.images, "assign").argmax(1)
-    assert clustering_scores(images.labels, found) == pytest.approx(finished.record["metrics"])
-    counts = np.array(finished.record["counts"])
+    assert clustering_scores(images.labels, found) == pytest.approx(finished.record.metrics)
+    counts = np.array(finished.record.counts)
     assert counts.sum(1).tolist() == torch.bincount(images.labels).tolist()
     assert counts.sum(0).tolist() == torch.bincount(found, minlength=10).tolist()
     assert counts[3, 4] == ((images.labels == 3) & (found == 4)).sum()
@@ -57,11 +59,11 @@ def test_the_main_number_is_that_of_the_sub_head_with_the_lowest_loss(finished):
 
 def test_other_choices_of_a_sub_head_are_rows_too(finished):
     record = finished.record
-    accuracies = [row["scores"]["accuracy"] for row in record["protocols"][1:4]]
+    accuracies = [row.scores["accuracy"] for row in record.protocols[1:4]]
     mean = score(record, kind="mean of sub-heads")["accuracy"]
     assert mean == pytest.approx(np.mean(accuracies))
     best = score(record, kind="sub-head chosen with labels")["accuracy"]
-    assert best == max(accuracies) >= record["metrics"]["accuracy"]
+    assert best == max(accuracies) >= record.metrics["accuracy"]
     assert summarise([record], kind="mean of sub-heads").mean == mean
 
 
@@ -86,18 +88,18 @@ def test_snapshots_are_the_weights_on_the_way(finished):
 
 
 def test_the_curve_scores_the_snapshots_with_the_sub_head_of_the_end(finished):
-    start, end = finished.record["curve"]
-    assert end == {"epoch": 2, **finished.record["metrics"]}
+    start, end = finished.record.curve
+    assert end == CurvePoint(2, finished.record.metrics)
     images = load_images("digits", split="train+test")
     found = extract(finished.at(0), images.images, "assign").argmax(1)
-    assert start == {"epoch": 0, **clustering_scores(images.labels, found)} != end
+    assert start == CurvePoint(0, clustering_scores(images.labels, found)) != end
 
 
 def test_a_record_goes_to_its_place_and_comes_back(finished, tmp_path):
     save_record(finished.record, tmp_path)
     assert load_records(tmp_path) == [finished.record]
-    row = finished.record["history"][-1]
-    assert len(row["sub_heads"]) == len(row["used"]) == 3
+    row = finished.record.history[-1]
+    assert len(row.details["sub_heads"]) == len(row.used) == 3
 
 
 def test_overclustering_is_scored_by_the_majority_of_training_labels(plus):
@@ -107,16 +109,17 @@ def test_overclustering_is_scored_by_the_majority_of_training_labels(plus):
     )
     mapping = majority_mapping(train.labels, ours, 50)
     accuracy = np.mean(mapping[theirs] == test.labels.numpy())
-    assert plus.record["metrics"]["accuracy"] == pytest.approx(accuracy)
-    assert plus.record["protocol"] == {"kind": "argmax p", "mapping": "majority"}
-    assert plus.record["data"]["train_images"] == 1297
-    assert plus.record["data"]["test_images"] == 500
-    assert "over" not in plus.record["history"][-1]["terms"]
+    assert plus.record.metrics["accuracy"] == pytest.approx(accuracy)
+    main = plus.record.protocols[0]
+    assert (main.kind, main.mapping, main.switches) == ("argmax p", "majority", {})
+    assert plus.record.data.train_images == 1297
+    assert plus.record.data.test_images == 500
+    assert "over" not in plus.record.history[-1].terms
 
     shares = {
-        row["share"]: row["scores"]["accuracy"]
-        for row in plus.record["protocols"]
-        if row["kind"] == "share of labels"
+        row.switches["share"]: row.scores["accuracy"]
+        for row in plus.record.protocols
+        if row.kind == "share of labels"
     }
     assert list(shares) == [0.01, 0.02, 0.05, 0.1, 0.5, 1.0]
     assert shares[1.0] == pytest.approx(accuracy)
@@ -124,10 +127,12 @@ def test_overclustering_is_scored_by_the_majority_of_training_labels(plus):
 
 
 def test_heads_may_see_different_images(tmp_path):
-    experiment = get("digits/iic").override(**SMALL, train_split="test", over_split="train")
+    experiment = get("digits/iic").override(
+        **SMALL, train_split="test", settings__over_split="train"
+    )
     assert experiment.settings.passes == ("main", "main", "over")
     history = run(experiment, out=tmp_path, **CPU).history
-    assert history[-1]["step"] == 2 * (1 + 1 + 2)  # 500 images twice, 1,297 once, 599 a batch
+    assert history[-1].step == 2 * (1 + 1 + 2)  # 500 images twice, 1,297 once, 599 a batch
 
 
 def test_the_command_line_names_the_sub_heads(finished, plus, capsys):
@@ -156,7 +161,7 @@ def test_pictures_of_ones_own(tmp_path, capsys):
     sets = [part for change in changes for part in ("--set", change)]
     assert main([*command, *sets, "--out", str(out), "--quiet", "--device", "cpu"]) == 0
     assert "no labels to score" in capsys.readouterr().out
-    assert [row["scores"] for row in load_run(out).record["protocols"]] == [None] * 3
+    assert [row.scores for row in load_run(out).record.protocols] == [None] * 4
     assert main(["predict", str(out), str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "file,cluster,probability"

@@ -10,19 +10,18 @@ from PIL import Image
 from mixem.cli import main
 from mixem.data import load_images
 from mixem.errors import InputError
-from mixem.evaluate import BATCH_NORM
 from mixem.evaluation import clustering_scores
 from mixem.experiments import get
+from mixem.experiments.build import build
 from mixem.methods import extract
-from mixem.records import load_records, save_record, score, summarise
-from mixem.runs import build, load_run, run
+from mixem.methods.imc_swav import BATCH_NORM
+from mixem.records import CurvePoint, load_records, save_record, score, summarise
+from mixem.runs import load_run, run
 
-# So short a training has learned nothing yet.
-pytestmark = pytest.mark.filterwarnings("ignore:.*stays at its bound")
 CPU = {"device": "cpu", "progress": False}
 SMALL = {
     "views__size": 8,
-    "small_views__size": 8,
+    "settings__small_views__size": 8,
     "settings__small": 1,
     "settings__prototypes": 20,
     "settings__hidden": 16,
@@ -31,7 +30,7 @@ SMALL = {
     "training__epochs": 3,
     "training__batch_size": 599,
     "training__snapshots": (1, 3),
-    "protocol__starts": 2,
+    "protocol__n_init": 2,
 }
 
 
@@ -53,32 +52,33 @@ def test_a_stopped_run_ends_as_one_in_one(finished, tmp_path):
     weights = [folder / "model.safetensors" for folder in (finished.folder, tmp_path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     for name in ("metrics", "protocols", "history", "counts", "curve"):
-        assert found.record[name] == finished.record[name]
-    assert found.history[-1]["prototypes"] <= 20
+        assert getattr(found.record, name) == getattr(finished.record, name)
+    assert found.history[-1].details["prototypes"] <= 20
 
 
 def test_the_curve_has_the_main_number_of_each_snapshot(finished):
-    first, last = finished.record["curve"]
-    assert last == {"epoch": 3, **finished.record["metrics"]}
+    first, last = finished.record.curve
+    assert last == CurvePoint(3, finished.record.metrics)
     images = load_images("digits", split="train+test")
     clusters = extract(finished.at(1), images.images, "assign").argmax(1)
-    assert first == {"epoch": 1, **clustering_scores(images.labels, clusters)}
+    assert first == CurvePoint(1, clustering_scores(images.labels, clusters))
 
 
 def test_the_main_number_is_that_of_the_network_in_the_folder(finished):
     record = finished.record
-    assert record["protocol"] == {"kind": "argmax p", "batch_norm": "training views"}
+    main = record.protocols[0]
+    assert (main.kind, main.switches) == ("argmax p", {"batch_norm": "training views"})
     images = load_images("digits", split="train+test")
     clusters = extract(finished.method, images.images, "assign").argmax(1)
-    assert record["metrics"] == pytest.approx(clustering_scores(images.labels, clusters))
-    assert score(record) == score(record, **record["protocol"])
+    assert record.metrics == pytest.approx(clustering_scores(images.labels, clusters))
+    assert score(record) == score(record, kind=main.kind, **main.switches)
     adapted = score(record, kind="argmax p", batch_norm="scored images")
-    assert adapted == record["protocols"][2]["scores"] != record["metrics"]
-    assert score(record, kind="k-means") == record["protocols"][3]["scores"]
-    assert summarise([record]).mean == record["metrics"]["accuracy"]
-    row = record["history"][-1]
-    assert set(row["terms"]) == {"swapped", "information", "penalty"}
-    assert 1 <= row["prototypes"] <= 20
+    assert adapted == record.protocols[2].scores != record.metrics
+    assert score(record, kind="k-means") == record.protocols[3].scores
+    assert summarise([record]).mean == record.metrics["accuracy"]
+    row = record.history[-1]
+    assert set(row.terms) == {"swapped", "information", "penalty"}
+    assert 1 <= row.details["prototypes"] <= 20
 
 
 def test_it_is_loaded_and_recorded(finished, tmp_path):
@@ -101,16 +101,18 @@ def test_settings_reach_the_method():
     method = build(experiment, channels=1, seed=0)
     own = ("temperature", "epsilon", "iterations", "entropy_weight", "penalty_weight",
            "frozen_steps", "one_pass", "bank")  # fmt: skip
-    assert {name: getattr(method, name) for name in own} == {name: changes[name] for name in own}
-    assert method.groups == [(experiment.views, 3), (experiment.small_views, 1)]
+    settings = method.settings
+    assert {name: getattr(settings, name) for name in own} == {name: changes[name] for name in own}
+    assert method.groups == [(experiment.views, 3), (settings.small_views, 1)]
     assert method.prototypes.shape == (11, 9)
     assert method.head[0].out_features == 8
-    assert {field.name for field in dataclasses.fields(experiment.settings)} == set(changes)
+    names = {field.name for field in dataclasses.fields(experiment.settings)}
+    assert names == {*changes, "small_views"}
 
 
 @pytest.mark.parametrize(
     ("changes", "size"),
-    [({"small_views__size": 12}, 12), ({"views__plain_size": 32}, 32)],
+    [({"settings__small_views__size": 12}, 12), ({"views__plain_size": 32}, 32)],
 )
 def test_views_that_the_backbone_does_not_take(tmp_path, changes, size):
     experiment = get("digits/imc-swav").override(training__epochs=1, **changes)
@@ -154,7 +156,7 @@ def test_pictures_of_ones_own(tmp_path, capsys):
     out, folder = tmp_path / "out", tmp_path / "pictures"
     command = ["train", "digits/imc-swav", "--images", f"folder:{folder}", "--clusters", "2"]
     changes = SMALL | {
-        "backbone": "small-resnet", "small_views__size": 6, "views__plain_size": 12,
+        "backbone": "small-resnet", "settings__small_views__size": 6, "views__plain_size": 12,
         "training__epochs": 2,
     }  # fmt: skip
     sets = [
@@ -163,9 +165,9 @@ def test_pictures_of_ones_own(tmp_path, capsys):
     assert main([*command, *sets, "--out", str(out), "--quiet", "--device", "cpu"]) == 0
     assert "no labels to score" in capsys.readouterr().out
     finished = load_run(out)
-    assert finished.experiment.small_views.size == 6
-    assert finished.record["data"]["shape"] == [3, 12, 12]  # as large as evaluation sees them
-    assert [row["scores"] for row in finished.record["protocols"]] == [None] * 4
+    assert finished.experiment.settings.small_views.size == 6
+    assert finished.record.data.shape == (3, 12, 12)  # as large as evaluation sees them
+    assert [row.scores for row in finished.record.protocols] == [None] * 4
     assert main(["predict", str(out), str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "file,cluster,probability"

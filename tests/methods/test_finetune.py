@@ -9,11 +9,11 @@ from torch import nn
 
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
-from mixem.scoring import evaluate
 from mixem.evaluation import KMeansProtocol, clustering_scores
-from mixem.methods import IIC, Finetune, extract
+from mixem.methods import IIC, Finetune, FinetuneSettings, IICSettings, extract
 from mixem.methods.finetune import SupHead5
 from mixem.models import ClusterNet5g, ClusterNet6c
+from mixem.scoring import evaluate
 from mixem.training import train
 from mixem.training.config import TrainConfig
 
@@ -22,10 +22,10 @@ EASY = Augmentation(size=8, crop_sides=(7,), plain_side=7)
 CPU = {"device": "cpu", "progress": False}
 
 
-def make(views=VIEWS, **options):
+def make(views=VIEWS, clusters=10, **settings):
     torch.manual_seed(0)
     net = ClusterNet6c(1, width=4, size=views.size)
-    return Finetune(net, views, **{"hidden": 16} | options)
+    return Finetune(net, views, FinetuneSettings(**{"hidden": 16} | settings), clusters=clusters)
 
 
 def digits(count=None):
@@ -87,11 +87,13 @@ def trunk(**options):
 
 def test_only_the_layers_that_both_trunks_share_are_taken():
     views = Augmentation(size=16)
-    start = IIC(trunk(), views, sub_heads=1, repeats=1)
+    start = IIC(trunk(), views, IICSettings(sub_heads=1, repeats=1))
     with torch.no_grad():  # moves the batch norms' averages too
         start.train().step(start.draw_views(digits(8).images, seeded()))
     torch.manual_seed(7)
-    method = Finetune(ClusterNet5g(1, width=2, penultimate=True, size=16), views, hidden=4)
+    method = Finetune(
+        ClusterNet5g(1, width=2, penultimate=True, size=16), views, FinetuneSettings(hidden=4)
+    )
     before = {name: value.clone() for name, value in method.state_dict().items()}
     method.start_from(start)
     theirs = start.state_dict()
@@ -118,7 +120,7 @@ def test_only_the_layers_that_both_trunks_share_are_taken():
 )
 def test_a_start_without_all_the_layers_is_an_error(other):
     views = Augmentation(size=16)
-    method = Finetune(trunk(), views, hidden=4)
+    method = Finetune(trunk(), views, FinetuneSettings(hidden=4))
     before = {name: value.clone() for name, value in method.state_dict().items()}
     with pytest.raises(InputError, match=r"has no layer [\w.]+ of shape \(.*\); start from a run"):
         method.start_from(IIC(trunk(**other), views))
@@ -184,7 +186,7 @@ def test_two_epochs_equal_those_written_out_with_two_optimisers():
                 optimiser.param_groups[0]["lr"] = rate * factor
                 optimiser.step()
             losses.append(loss.item())
-        assert history[epoch]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-4)
+        assert history[epoch].loss == pytest.approx(sum(losses) / 2, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +198,10 @@ def trained():
 
 def test_training_lowers_the_loss(trained):
     _, history = trained
-    assert history[0]["loss"] < 2.3
-    assert history[-1]["loss"] < 0.4 * history[0]["loss"]
-    assert history[-1]["accuracy"] > 0.8 > history[0]["accuracy"]
-    assert sum(history[-1]["usage"]) == pytest.approx(1, abs=1e-5)
+    assert history[0].loss < 2.3
+    assert history[-1].loss < 0.4 * history[0].loss
+    assert history[-1].details["accuracy"] > 0.8 > history[0].details["accuracy"]
+    assert sum(history[-1].usage) == pytest.approx(1, abs=1e-5)
 
 
 class Watched(Finetune):
@@ -221,7 +223,7 @@ def test_every_image_comes_with_its_own_label():
     labels = torch.arange(30) % 10
     images = labels.to(torch.uint8)[:, None, None, None].repeat(1, 1, 8, 8)
     torch.manual_seed(0)
-    method = Watched(ClusterNet6c(1, width=2, size=8), VIEWS, hidden=4)
+    method = Watched(ClusterNet6c(1, width=2, size=8), VIEWS, FinetuneSettings(hidden=4))
     train(method, ImageSet("flat", "all", images, labels, ()), constant(2, 10), **CPU)
     assert sorted(method.seen[:30]) == sorted(method.seen[30:]) == sorted(labels.tolist())
     assert method.seen[:30] != method.seen[30:] != labels.tolist()
@@ -303,33 +305,31 @@ def test_classes_are_scored_without_any_matching(trained):
         kind: extract(method, images.images, what).argmax(1)
         for kind, what in (("ten crops", "assign"), ("centre crop", "logits"))
     }
-    scores = evaluate(method, images, clusters=10, protocol=KMeansProtocol())
-    assert [row["kind"] for row in scores["protocols"]] == ["ten crops", "centre crop"]
-    assert scores["metrics"] == scores["protocols"][0]["scores"]
-    for row in scores["protocols"]:
-        chosen = found[row["kind"]]
+    scores = evaluate(method, images, protocol=KMeansProtocol())
+    assert [row.kind for row in scores.rows] == ["ten crops", "centre crop"]
+    assert scores.metrics == scores.rows[0].scores
+    for row in scores.rows:
+        chosen = found[row.kind]
         right = (chosen == images.labels).sum().item() / 300
-        assert row["scores"] == clustering_scores(images.labels, chosen) | {"accuracy": right}
-    assert scores["metrics"]["accuracy"] > 0.5
-    assert scores["usage"]["used"] == len(found["ten crops"].unique())
+        assert row.scores == clustering_scores(images.labels, chosen) | {"accuracy": right}
+    assert scores.metrics["accuracy"] > 0.5
+    assert scores.usage.used == len(found["ten crops"].unique())
     # With the classes renamed a clustering would be as good; a classifier is not.
     renamed = dataclasses.replace(images, labels=(images.labels + 1) % 10)
-    other = evaluate(method, renamed, clusters=10, protocol=KMeansProtocol())["metrics"]
+    other = evaluate(method, renamed, protocol=KMeansProtocol()).metrics
     assert other["accuracy"] < 0.2
-    assert other["nmi"] == pytest.approx(scores["metrics"]["nmi"])
+    assert other["nmi"] == pytest.approx(scores.metrics["nmi"])
 
 
 def test_images_without_labels_do_not_count(trained):
     method, images = trained[0], digits(100)
     labels = images.labels.clone()
     labels[::2] = -1
-    half = evaluate(
-        method, dataclasses.replace(images, labels=labels), clusters=10, protocol=KMeansProtocol()
-    )
+    half = evaluate(method, dataclasses.replace(images, labels=labels), protocol=KMeansProtocol())
     right = extract(method, images.images, "assign").argmax(1)[1::2] == labels[1::2]
-    assert half["metrics"]["accuracy"] == pytest.approx(right.sum().item() / 50)
+    assert half.metrics["accuracy"] == pytest.approx(right.sum().item() / 50)
     bare = dataclasses.replace(images, labels=None, class_names=())
-    none = evaluate(method, bare, clusters=10, protocol=KMeansProtocol())
-    assert none["metrics"] is None
-    assert [row["scores"] for row in none["protocols"]] == [None, None]
-    assert none["usage"] == half["usage"]
+    none = evaluate(method, bare, protocol=KMeansProtocol())
+    assert none.metrics is None
+    assert [row.scores for row in none.rows] == [None, None]
+    assert none.usage == half.usage

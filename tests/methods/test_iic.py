@@ -9,21 +9,22 @@ import torch
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
 from mixem.losses import iic
-from mixem.training.meter import Meter
-from mixem.methods import IIC, extract
+from mixem.methods import IIC, IICSettings, extract
 from mixem.methods.base import mixed
 from mixem.models import ClusterNet6c
 from mixem.training import train
 from mixem.training.config import TrainConfig
+from mixem.training.meter import Meter
 
 VIEWS = Augmentation(size=8, degrees=15, brightness=0.4)
 PLAIN = Augmentation(size=8, crop_sides=(6, 7))
 
 
-def make(*, running_statistics=True, **options):
+def make(*, running_statistics=True, clusters=10, **settings):
     torch.manual_seed(0)
     net = ClusterNet6c(1, width=4, size=8, running_statistics=running_statistics)
-    return IIC(net, VIEWS, **{"over_clusters": 20, "repeats": 3, "head_std": None} | options)
+    settings = IICSettings(**{"over_clusters": 20, "repeats": 3, "head_std": None} | settings)
+    return IIC(net, VIEWS, settings, clusters=clusters)
 
 
 def digits(count=None, split="train+test"):
@@ -91,12 +92,15 @@ def test_the_plain_view_is_the_whole_image_or_a_crop_of_its_own():
     assert not torch.equal(views[1], views[2])
     cropped = make(plain_views=PLAIN).draw_views(images, seeded())
     assert not torch.equal(cropped[0], images / 255)
+    # Whatever its own size is, it is drawn as large as the others.
+    large = make(plain_views=dataclasses.replace(PLAIN, size=9))
+    assert torch.equal(large.draw_views(images, seeded()), cropped)
 
 
 def test_the_first_steps_see_views_without_cutout():
     views = dataclasses.replace(VIEWS, cutout=1.0, cutout_sides=(0.5, 0.5), cutout_width=1.0)
     torch.manual_seed(0)
-    method = IIC(ClusterNet6c(1, width=4, size=8), views, repeats=2, clear_steps=5)
+    method = IIC(ClusterNet6c(1, width=4, size=8), views, IICSettings(repeats=2, clear_steps=5))
     images = torch.full((20, 1, 8, 8), 255, dtype=torch.uint8)
 
     def has_a_band(step):
@@ -127,15 +131,15 @@ def trained():
 def test_training_lowers_both_losses_and_logs_each_sub_head(trained):
     _, result = trained
     first, last = result.history[0], result.history[-1]
-    assert set(last["terms"]) == {"main", "over"}
-    assert last["terms"]["main"] < first["terms"]["main"] < -0.02
-    assert last["terms"]["over"] < first["terms"]["over"] < -0.02
-    assert last["loss"] == pytest.approx(sum(last["terms"].values()))
-    assert sum(last["sub_heads"]) / 5 == pytest.approx(last["terms"]["main"], abs=1e-6)
-    assert [len(shares) for shares in last["usage"]] == [10] * 5
-    assert last["used"] == [sum(share > 0 for share in shares) for shares in last["usage"]]
+    assert set(last.terms) == {"main", "over"}
+    assert last.terms["main"] < first.terms["main"] < -0.02
+    assert last.terms["over"] < first.terms["over"] < -0.02
+    assert last.loss == pytest.approx(sum(last.terms.values()))
+    assert sum(last.details["sub_heads"]) / 5 == pytest.approx(last.terms["main"], abs=1e-6)
+    assert [len(shares) for shares in last.usage] == [10] * 5
+    assert last.used == [sum(share > 0 for share in shares) for shares in last.usage]
     # 17 batches of all images and twice 5 of the few.
-    assert [row["step"] for row in result.history] == [27, 54, 81]
+    assert [row.step for row in result.history] == [27, 54, 81]
 
 
 def test_the_sub_head_with_the_lowest_loss_is_chosen(trained):
@@ -186,7 +190,7 @@ def test_one_head_alone():
     assert list(method.heads) == ["main"]
     config = TrainConfig(epochs=1, batch_size=100, learning_rate=1e-3)
     history = train(method, digits(300), config, progress=False).history
-    assert list(history[-1]["terms"]) == ["main"]
+    assert list(history[-1].terms) == ["main"]
     assert extract(method, digits(50).images, "assign").shape == (50, 30)
 
 
@@ -195,7 +199,7 @@ def test_batches_left_over_are_left_out_of_each_pass():
     config = TrainConfig(epochs=2, batch_size=140, learning_rate=1e-3)
     sets = {"main": digits(300), "over": digits(430)}
     history = train(method, sets, config, progress=False).history
-    assert [row["step"] for row in history] == [2 + 3, 10]
+    assert [row.step for row in history] == [2 + 3, 10]
 
 
 def test_a_stopped_training_goes_on_in_the_middle_of_an_epoch(tmp_path):
@@ -223,11 +227,12 @@ def test_a_stopped_training_goes_on_in_the_middle_of_an_epoch(tmp_path):
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_network_that_sees_nothing_is_noticed():
+def test_a_network_that_sees_nothing_is_noticed(monkeypatch):
+    monkeypatch.setattr("mixem.training.loop.JUDGED_AFTER", 0)
     blank = digits(300)
     blank = dataclasses.replace(blank, images=torch.zeros_like(blank.images))
     config = TrainConfig(epochs=3, batch_size=100, learning_rate=1e-3, constant_epochs=3)
-    with pytest.warns(UserWarning, match=r"epoch 2: (all images|the loss of the main head)"):
+    with pytest.warns(UserWarning, match=r"epoch 2: (all images|the main term)"):
         train(make(passes=("main",)), blank, config, progress=False)
 
 
@@ -243,8 +248,11 @@ def test_images_without_labels_are_enough():
     [
         ({"passes": ("over",)}, "give 'main', and 'over' if wanted"),
         ({"passes": ("main", "third")}, "give 'main', and 'over' if wanted"),
-        ({"plain_views": Augmentation(size=9)}, "plain views of 9 pixels and views of 8"),
-        ({"sub_heads": 0}, "0 sub-heads of 10 clusters; give at least 1"),
+        ({"sub_heads": 0}, "sub_heads is 0; give at least 1"),
+        ({"over_clusters": 1}, "over_clusters is 1; give at least 2"),
+        ({"repeats": 0}, "repeats is 0; give at least 1"),
+        ({"lamb": float("nan")}, "lamb is nan; give at least 0"),
+        ({"mapping": "best"}, "mapping is 'best'; give 'one-to-one' or 'majority'"),
         ({"clusters": 1}, "give at least 1 sub-head and 2 clusters"),
     ],
 )
@@ -262,8 +270,10 @@ def test_answers_that_say_nothing_are_noticed_whatever_the_weight(lamb):
     meter = Meter()
     views = method.draw_views(digits().images[:8], seeded())
     meter.add(method.step(views, "main"))
-    row = meter.read()
-    row["used"] = 2  # of equal answers the first cluster has all
-    assert "its clusters say nothing of the image" in meter.collapsed(row)
-    row["terms"]["main"] -= 1
-    assert meter.collapsed(row) is None
+    row = meter.read(2, 10, 1e-3)
+    assert row.used == [1] * 5
+    row = dataclasses.replace(row, used=2)  # of equal answers the first cluster has all
+    bounds = method.bounds(8)
+    assert "the main term stays at" in meter.collapsed(row, bounds)
+    row = dataclasses.replace(row, terms={"main": row.terms["main"] - 1})
+    assert meter.collapsed(row, bounds) is None

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
 from mixem.losses import infomax
-from mixem.methods import IMCSwAV, extract
+from mixem.methods import IMCSwAV, IMCSwAVSettings, extract
 from mixem.models import ClusterHead, SmallResNet, resnet18
 from mixem.training import train
 from mixem.training.config import TrainConfig
@@ -20,10 +20,10 @@ SMALL = Augmentation(size=6, crop_scale=(0.2, 0.5), brightness=0.4)
 SIZES = {"embedding_size": 5, "hidden": 12, "prototypes": 7}
 
 
-def make(kind=IMCSwAV, views=VIEWS, **options):
+def make(kind=IMCSwAV, views=VIEWS, clusters=10, **settings):
     torch.manual_seed(0)
-    options = {"small_views": SMALL, "frozen_steps": 0, **SIZES} | options
-    return kind(SmallResNet(1, width=2), views, **options)
+    settings = IMCSwAVSettings(**{"small_views": SMALL, "frozen_steps": 0, **SIZES} | settings)
+    return kind(SmallResNet(1, width=2), views, settings, clusters=clusters)
 
 
 def digits(count):
@@ -229,7 +229,7 @@ def test_how_often_each_prototype_is_the_nearest():
     nearest = method.compare(method.by_view(method.backbone, views))[0].argmax(1)
     step = method.step(views)
     assert step.hits["prototypes"].tolist() == torch.bincount(nearest, minlength=7).tolist()
-    assert step.bounds == {"swapped": math.log(7)}
+    assert method.bounds(30) == {"swapped": math.log(7)}
     assert step.assignments.shape == (30, 10)
     torch.testing.assert_close(step.assignments.sum(1), torch.ones(30))
     assert not step.assignments.requires_grad
@@ -306,8 +306,8 @@ def test_training_with_a_bank():
         method = make(bank=True)
         part = ImageSet("part", "all", images.images, known, images.class_names)
         history = train(method, part, config, device="cpu", progress=False).history
-        assert set(history[-1]["terms"]) == {"swapped", "information", "penalty"}
-        assert all(math.isfinite(value) for value in history[-1]["terms"].values())
+        assert set(history[-1].terms) == {"swapped", "information", "penalty"}
+        assert all(math.isfinite(value) for value in history[-1].terms.values())
         weights.append(torch.cat([p.flatten() for p in method.parameters()]))
     assert torch.equal(*weights)
 
@@ -380,10 +380,10 @@ def test_what_can_be_extracted():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"large": 1}, "1 large and 4 small views; give at least 2 and 0"),
-        ({"small": -1}, "2 large and -1 small views"),
+        ({"large": 1}, "large is 1; give at least 2"),
+        ({"small": -1}, "small is -1; give at least 0"),
         ({"clusters": 1}, "1 clusters, 12 hidden units; give at least 2"),
-        ({"hidden": 0}, "10 clusters, 0 hidden units"),
+        ({"hidden": 0}, "hidden is 0; give at least 1"),
     ],
 )
 def test_impossible_options(options, message):

@@ -11,16 +11,28 @@ from mixem.data import Augmentation, load_images
 from mixem.errors import InputError
 from mixem.evaluation import assign_to_centres
 from mixem.losses import nt_xent
-from mixem.methods import Method, MixEM, SimCLR, extract
+from mixem.methods import (
+    IIC,
+    IICSettings,
+    IMCSwAV,
+    Method,
+    MethodSettings,
+    MixEM,
+    SimCLR,
+    SimCLRSettings,
+    extract,
+)
+from mixem.methods import METHODS as ALL_METHODS
 from mixem.models import SmallNet, mix
 
 VIEWS = Augmentation(size=16, degrees=15, translate=0.1, brightness=0.4)
 METHODS = pytest.mark.parametrize("kind", [SimCLR, MixEM])
 
 
-def make(kind, *, channels=1, **options) -> Method:
+def make(kind, *, channels=1, clusters=10, **settings) -> Method:
     torch.manual_seed(0)
-    return kind(SmallNet(channels, width=4), VIEWS, **options).eval()
+    net = SmallNet(channels, width=4)
+    return kind(net, VIEWS, kind.Settings(**settings), clusters=clusters).eval()
 
 
 def digits(count):
@@ -69,7 +81,7 @@ def test_the_terms_of_mixem_equal_the_official_ones(golden):
     )
     assert sum(terms.values()) == pytest.approx(-1.2457283768798877, rel=1e-12)
     assert torch.equal(step.assignments, torch.cat([golden.l_i, golden.l_j]).softmax(1))
-    assert step.bounds["contrast"] == pytest.approx(math.log(11))
+    assert on_golden_inputs(golden).bounds(6)["contrast"] == pytest.approx(math.log(11))
 
 
 def test_each_weight_weighs_its_own_term(golden):
@@ -148,7 +160,7 @@ def test_the_smallest_batches(kind, batch):
     method = make(kind).train()
     step = method.step(method.draw_views(digits(batch), seeded()))
     assert all(term.isfinite() for term in step.terms.values())
-    assert step.bounds["contrast"] == pytest.approx(math.log(2 * batch - 1))
+    assert method.bounds(batch)["contrast"] == pytest.approx(math.log(2 * batch - 1))
 
 
 def test_simclr_has_one_term_and_no_assignments():
@@ -336,9 +348,63 @@ def test_autocast_gives_full_precision_terms():
 
 def test_a_method_has_to_say_how_it_steps():
     method = Method(SmallNet(1, width=4), VIEWS, clusters=2)
-    for call in (method.step, method.embeddings, method.assign):
-        with pytest.raises(NotImplementedError, match="Method does not define"):
-            call(digits(2))
+    for name in ("step", "assign"):
+        with pytest.raises(NotImplementedError, match=f"Method does not define {name}"):
+            getattr(method, name)(digits(2))
+    with pytest.raises(NotImplementedError, match="Method does not define supervised_step"):
+        method.supervised_step(digits(2), torch.zeros(2))
+
+
+def test_what_a_method_leaves_out_has_a_plain_meaning():
+    method = Method(SmallNet(1, width=4), VIEWS, clusters=2).eval()
+    images = load_images("digits", split="test")
+    assert torch.equal(method.embeddings(digits(3)), method.features(digits(3)))
+    assert (method.targets(images), method.companions(images.images)) == (None, None)
+    assert (method.bounds(8), method.rates()) == ({}, [(method, 1.0)])
+    assert method.view_sizes() == {16}
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    method.before_step(0)
+    method.finish(images.images, seeded())
+    method.settle(make(SimCLR))
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [Method, SimCLR, IIC, IMCSwAV])
+def test_a_method_that_begins_from_random_weights_refuses_a_start(kind):
+    method = kind(SmallNet(1, width=4), VIEWS)
+    with pytest.raises(InputError, match=f"{kind.__name__} begins from random weights; leave"):
+        method.start_from(make(SimCLR))
+
+
+def test_a_method_is_not_made_of_anothers_settings():
+    with pytest.raises(InputError, match="SimCLR with IICSettings; give SimCLRSettings"):
+        SimCLR(SmallNet(1, width=4), VIEWS, IICSettings())
+    assert SimCLR(SmallNet(1, width=4), VIEWS).settings == SimCLRSettings()
+
+
+def test_a_backbone_says_how_long_its_features_are():
+    with pytest.raises(InputError, match=r"Linear, has no out_features; set it .* = 512"):
+        Method(nn.Sequential(nn.Linear(3, 4)), VIEWS)
+
+
+@pytest.mark.parametrize("name", ALL_METHODS)
+def test_settings_are_frozen_and_their_defaults_make_the_method(name):
+    kind = ALL_METHODS[name]
+    settings = kind.Settings()
+    assert isinstance(settings, MethodSettings)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.anything = 1
+    method = kind(SmallNet(1, width=2), VIEWS)
+    assert method.settings == settings
+    assert method.feature_size == method.backbone.out_features
+    assert set(Method.outputs) <= set(method.outputs)
+    assert all(hasattr(method, output) for output in method.outputs)
+
+
+def test_images_that_are_no_tensor_are_refused():
+    images = load_images("digits", split="test")
+    with pytest.raises(InputError, match="images are a ImageSet; give a uint8 tensor"):
+        extract(make(SimCLR), images)
 
 
 def test_an_unknown_confidence_is_an_error():

@@ -6,22 +6,26 @@ import pytest
 import torch
 from torch import nn
 
+from mixem.clustering import KMeansProtocol, kmeans
 from mixem.data import Augmentation, load_images
-from mixem.evaluate import BATCH_NORM, batch_norm_of, evaluate
-from mixem.evaluation import KMeansProtocol, clustering_scores, kmeans
-from mixem.methods import IMCSwAV, extract
+from mixem.evaluation import clustering_scores
+from mixem.methods import IMCSwAV, IMCSwAVSettings, extract
 from mixem.methods.base import mixed
+from mixem.methods.imc_swav import BATCH_NORM, batch_norm_of
 from mixem.models import ClusterNet6c, SmallResNet
+from mixem.scoring import evaluate
 
 VIEWS = Augmentation(size=8)
-PROTOCOL = KMeansProtocol(starts=2)
+PROTOCOL = KMeansProtocol(n_init=2)
 
 
 def make(net=None, clusters=4):
     """A random network whose running statistics are those of other images."""
     torch.manual_seed(0)
     net = net or SmallResNet(1, width=4)
-    method = IMCSwAV(net, VIEWS, clusters=clusters, hidden=8, prototypes=5, embedding_size=3)
+    method = IMCSwAV(
+        net, VIEWS, IMCSwAVSettings(hidden=8, prototypes=5, embedding_size=3), clusters=clusters
+    )
     negatives = 255 - load_images("digits", split="train").images[:600]
     with torch.no_grad():
         for batch in negatives.split(20):
@@ -109,7 +113,7 @@ def test_the_rows_are_one_for_each_kind_of_statistics(train_and_test):
     train, test = train_and_test
     method = make()
     before = state(method)
-    found = evaluate(method, test, clusters=4, protocol=PROTOCOL, fit_images=train)
+    found = evaluate(method, test, protocol=PROTOCOL, fit_images=train)
     assert same(state(method), before)
 
     clusters = {"training views": assigned(method, test)}
@@ -117,18 +121,18 @@ def test_the_rows_are_one_for_each_kind_of_statistics(train_and_test):
         with batch_norm_of(method, images.images):
             clusters[kind] = assigned(method, test)
     assert tuple(clusters) == BATCH_NORM
-    assert [row["kind"] for row in found["protocols"]] == ["argmax p"] * 3 + ["k-means"]
-    for row, (kind, result) in zip(found["protocols"], clusters.items(), strict=False):
-        assert row["batch_norm"] == kind
-        assert row["scores"] == clustering_scores(test.labels, result)
-    first, second, third = (row["scores"] for row in found["protocols"][:3])
+    assert [row.kind for row in found.rows] == ["argmax p"] * 3 + ["k-means"]
+    for row, (kind, result) in zip(found.rows, clusters.items(), strict=False):
+        assert row.switches["batch_norm"] == kind
+        assert row.scores == clustering_scores(test.labels, result)
+    first, second, third = (row.scores for row in found.rows[:3])
     assert first != second != third != first
-    assert found["metrics"] == first
+    assert found.metrics == first
 
     main = clusters["training views"]
     sizes = torch.bincount(main, minlength=4)
-    assert found["usage"]["used"] == (sizes > 0).sum()
-    counts = torch.tensor(found["counts"])
+    assert found.usage.used == (sizes > 0).sum()
+    counts = torch.tensor(found.counts)
     assert counts.shape == (10, 4)
     assert counts.sum(0).tolist() == sizes.tolist()
     assert counts.sum(1).tolist() == torch.bincount(test.labels).tolist()
@@ -140,21 +144,19 @@ def test_k_means_on_the_features_is_fitted_on_the_training_images(train_and_test
     train, test = train_and_test
     protocol = dataclasses.replace(PROTOCOL, layer=layer)
     method = make(clusters=10)
-    row = evaluate(method, test, clusters=10, protocol=protocol, fit_images=train)["protocols"][3]
-    assert {name: row[name] for name in dataclasses.asdict(protocol)} == dataclasses.asdict(
-        protocol
-    )
+    row = evaluate(method, test, protocol=protocol, fit_images=train).rows[3]
+    assert row.switches == dataclasses.asdict(protocol)
     fitted = kmeans(extract(method, train.images, layer), 10, protocol=protocol)
     x = nn.functional.normalize(extract(method, test.images, layer))
     nearest = torch.cdist(x, torch.as_tensor(fitted.centres).float()).argmin(1)
     expected = clustering_scores(test.labels, nearest)
-    assert row["scores"]["accuracy"] == pytest.approx(expected["accuracy"], abs=0.005)
+    assert row.scores["accuracy"] == pytest.approx(expected["accuracy"], abs=0.005)
 
 
 def test_without_other_images_the_statistics_are_those_of_the_scored_ones(train_and_test):
     method, test = make(), train_and_test[1]
-    rows = evaluate(method, test, clusters=4, protocol=PROTOCOL)["protocols"]
-    assert rows[1]["scores"] == rows[2]["scores"] != rows[0]["scores"]
+    rows = evaluate(method, test, protocol=PROTOCOL).rows
+    assert rows[1].scores == rows[2].scores != rows[0].scores
 
 
 def test_images_with_few_labels_or_none(train_and_test):
@@ -162,17 +164,17 @@ def test_images_with_few_labels_or_none(train_and_test):
     labels = test.labels.clone()
     labels[100:] = -1
     part = dataclasses.replace(test, labels=labels)
-    found = evaluate(method, part, clusters=4, protocol=PROTOCOL)
+    found = evaluate(method, part, protocol=PROTOCOL)
     main = assigned(method, test)
-    assert found["metrics"] == clustering_scores(labels[:100], main[:100])
-    assert sum(map(sum, found["counts"])) == 100
-    assert found["usage"] == evaluate(method, test, clusters=4, protocol=PROTOCOL)["usage"]
+    assert found.metrics == clustering_scores(labels[:100], main[:100])
+    assert sum(map(sum, found.counts)) == 100
+    assert found.usage == evaluate(method, test, protocol=PROTOCOL).usage
 
     bare = dataclasses.replace(test, labels=None, class_names=())
-    found = evaluate(method, bare, clusters=4, protocol=PROTOCOL)
-    assert found["metrics"] is None
-    assert [row["scores"] for row in found["protocols"]] == [None] * 4
-    assert "counts" not in found
+    found = evaluate(method, bare, protocol=PROTOCOL)
+    assert found.metrics is None
+    assert [row.scores for row in found.rows] == [None] * 4
+    assert found.counts is None
 
 
 def test_a_network_without_running_statistics(train_and_test):
