@@ -181,6 +181,7 @@ def _list(options: argparse.Namespace) -> int:
         settings = experiment.values().items()
         sourced = tuple((path, str(value), experiment.source(path)) for path, value in settings)
         print(Table(("setting", "value", "source"), sourced))
+        _expect(options.name)
         return 0
     rows = [
         (e.name, e.images, e.train_split, e.backbone, str(e.training.epochs), e.start or "random")
@@ -188,6 +189,18 @@ def _list(options: argparse.Namespace) -> int:
     ]
     print(Table(("experiment", "images", "split", "backbone", "epochs", "start"), tuple(rows)))
     return 0
+
+
+def _expect(name: str) -> None:
+    """Say what the records that are at hand lead to expect of an experiment."""
+    from mixem.records import load_records, records_of, summarise
+
+    found = records_of(load_records(), name) if Path("results").is_dir() else []
+    if ours := summarise(found):
+        print(
+            f"\n{ours.n} seed{'s' * (ours.n > 1)}: accuracy {ours.percent()} %, "
+            f"{ours.minutes:.1f} minutes each on {ours.hardware}"
+        )
 
 
 def _train(options: argparse.Namespace) -> int:

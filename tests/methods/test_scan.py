@@ -78,7 +78,8 @@ def test_more_neighbours_than_images_are_refused():
         scan(neighbours=20).companions(halves(*[(1, 2)] * 5))
 
 
-def test_a_step_is_the_paper_s_formula():
+@torch.no_grad()
+def test_a_step_is_the_papers_formula():
     method = scan(heads=2, clusters=3, entropy_weight=2.0)
     views = torch.rand(2, 4, 1, 8, 8)
     found = method.step(views)
