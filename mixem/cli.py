@@ -204,7 +204,7 @@ def _expect(name: str) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from mixem.distributed import leads, part
+    from mixem.distributed import disconnect, leads
     from mixem.experiments import get
     from mixem.records import save_record
     from mixem.runs import run
@@ -218,7 +218,7 @@ def _train(options: argparse.Namespace) -> int:
         download=options.download,
         sitting=_sitting(options),
     )
-    part()
+    disconnect()
     if not leads():  # of several processes one speaks
         return 0 if finished else STOPPED
     if finished is None:

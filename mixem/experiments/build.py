@@ -146,7 +146,7 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
         InputError: If the backbone does not take the images.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed is for GPUs as well
         backbone = make_backbone(
             experiment.backbone, in_channels=channels, size=experiment.views.size
         )

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -398,8 +398,27 @@ def extract(
     method.eval()
     try:
         function = getattr(method, what)
-        parts = [function(images[rows].to(device)).float().cpu() for rows in chosen]
+        parts = [
+            _in_memory(function, images, rows, device, method.needs_a_batch) for rows in chosen
+        ]
     finally:
         method.train(training)
     found = torch.cat(parts)
     return found[order.argsort().cpu()] if mix else found
+
+
+def _in_memory(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    rows: torch.Tensor,
+    device: torch.device,
+    whole: bool,
+) -> torch.Tensor:
+    """The function of some of the images; in two halves if a GPU's memory does not hold them."""
+    try:
+        return function(images[rows].to(device)).float().cpu()
+    except torch.cuda.OutOfMemoryError:
+        if whole or len(rows) < 2:
+            raise
+    halves = rows.tensor_split(2)  # outside of the except, whose error holds the memory
+    return torch.cat([_in_memory(function, images, half, device, whole) for half in halves])
