@@ -1,17 +1,21 @@
 """Scoring what a method found. The only place that sees labels.
 
-Every function takes NumPy arrays, tensors or lists.
+Every function takes NumPy arrays, tensors or lists. Finding clusters, without labels, is the task
+of :mod:`mixem.clustering`.
 
-    >>> from mixem.evaluation import clustering_scores, kmeans
+    >>> from mixem.clustering import kmeans
+    >>> from mixem.evaluation import clustering_scores
     >>> found = kmeans([[0.0], [0.1], [5.0], [5.1]], 2, normalise=False)
     >>> clustering_scores([1, 1, 0, 0], found.clusters)["accuracy"]
     1.0
 """
 
-from mixem.evaluation.kmeans import (
+from mixem.clustering import (
+    ClusterUsage,
     KMeansProtocol,
     KMeansResult,
     assign_to_centres,
+    cluster_usage,
     component_centres,
     kmeans,
     kmeans_starts,
@@ -25,7 +29,7 @@ from mixem.evaluation.matching import (
     majority_mapping,
     match_clusters,
 )
-from mixem.evaluation.metrics import ClusterUsage, ari, cluster_usage, clustering_scores, nmi
+from mixem.evaluation.metrics import ari, clustering_scores, nmi
 from mixem.evaluation.probes import knn_accuracy, linear_probe
 
 __all__ = [
