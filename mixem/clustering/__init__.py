@@ -1,7 +1,15 @@
-"""k-means with its protocol written out. No label is seen here."""
+"""Finding clusters without labels: k-means, and how evenly clusters are used.
 
-from mixem.clustering.neighbours import Neighbours, nearest_neighbours
-from mixem.evaluation.kmeans import (  # until the move is merged
+Every function takes NumPy arrays, tensors or lists. Scores against labels are in
+:mod:`mixem.evaluation`.
+
+    >>> from mixem.clustering import kmeans
+    >>> found = kmeans([[0.0], [0.1], [5.0], [5.1]], 2, normalise=False)
+    >>> sorted(found.centres[:, 0].round(2).tolist())
+    [0.05, 5.05]
+"""
+
+from mixem.clustering.kmeans import (
     KMeansProtocol,
     KMeansResult,
     assign_to_centres,
@@ -10,7 +18,8 @@ from mixem.evaluation.kmeans import (  # until the move is merged
     kmeans_starts,
     normalise_rows,
 )
-from mixem.evaluation.metrics import ClusterUsage, cluster_usage
+from mixem.clustering.neighbours import Neighbours, nearest_neighbours
+from mixem.clustering.usage import ClusterUsage, cluster_usage
 
 __all__ = [
     "ClusterUsage",

@@ -1,22 +1,15 @@
 """Scoring what a method found. The only place that sees labels.
 
-Every function takes NumPy arrays, tensors or lists.
+Every function takes NumPy arrays, tensors or lists. Finding clusters, without labels, is the task
+of :mod:`mixem.clustering`.
 
-    >>> from mixem.evaluation import clustering_scores, kmeans
+    >>> from mixem.clustering import kmeans
+    >>> from mixem.evaluation import clustering_scores
     >>> found = kmeans([[0.0], [0.1], [5.0], [5.1]], 2, normalise=False)
     >>> clustering_scores([1, 1, 0, 0], found.clusters)["accuracy"]
     1.0
 """
 
-from mixem.evaluation.kmeans import (
-    KMeansProtocol,
-    KMeansResult,
-    assign_to_centres,
-    component_centres,
-    kmeans,
-    kmeans_starts,
-    normalise_rows,
-)
 from mixem.evaluation.matching import (
     accuracy_by_labels,
     clustering_accuracy,
@@ -25,28 +18,19 @@ from mixem.evaluation.matching import (
     majority_mapping,
     match_clusters,
 )
-from mixem.evaluation.metrics import ClusterUsage, ari, cluster_usage, clustering_scores, nmi
+from mixem.evaluation.metrics import ari, clustering_scores, nmi
 from mixem.evaluation.probes import knn_accuracy, linear_probe
 
 __all__ = [
-    "ClusterUsage",
-    "KMeansProtocol",
-    "KMeansResult",
     "accuracy_by_labels",
     "ari",
-    "assign_to_centres",
-    "cluster_usage",
     "clustering_accuracy",
     "clustering_scores",
-    "component_centres",
     "confusion_matrix",
-    "kmeans",
-    "kmeans_starts",
     "knn_accuracy",
     "linear_probe",
     "majority_accuracy",
     "majority_mapping",
     "match_clusters",
     "nmi",
-    "normalise_rows",
 ]

@@ -7,13 +7,25 @@ the labels, so it belongs to the evaluation and never to the training.
 Labels -1 mean "unlabelled"; those images are left out.
 """
 
+from numbers import Real
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from mixem.clustering.arrays import as_integers, require_whole
 from mixem.errors import InputError
-from mixem.evaluation.arrays import as_integers
+
+__all__ = [
+    "accuracy_by_labels",
+    "clustering_accuracy",
+    "confusion_matrix",
+    "labelled_pairs",
+    "majority_accuracy",
+    "majority_mapping",
+    "match_clusters",
+]
 
 
 def labelled_pairs(
@@ -119,13 +131,15 @@ def majority_mapping(
         (count,) class of each cluster; index it with clusters to get classes.
 
     Raises:
-        InputError: See ``labelled_pairs``; or if a cluster is not below ``count``.
+        InputError: See ``labelled_pairs``; or if a cluster is not below ``count``, or this is no
+            whole number.
 
     Example:
         >>> majority_mapping([0, 0, 1, 1, 1], [2, 2, 2, 0, 0], 4).tolist()
         [1, 0, 0, 0]
     """
     classes, found = labelled_pairs(labels, clusters)
+    require_whole(count, "count", lowest=1)
     if found.max() >= count:
         raise InputError(f"cluster {found.max()} among {count} clusters; count from 0")
     counts = np.zeros((count, classes.max() + 1), dtype=np.int64)
@@ -161,10 +175,13 @@ def accuracy_by_labels(
         Mean and standard deviation over the draws, as fractions.
 
     Raises:
-        InputError: See ``labelled_pairs``; or if the share or the number of draws is impossible.
+        InputError: See ``labelled_pairs``; or if the share, the number of draws or the seed is
+            impossible.
     """
-    if not 0 < share <= 1 or draws < 1:
-        raise InputError(f"share {share}, {draws} draws; give a share in (0, 1] and 1 draw or more")
+    if not (isinstance(share, Real) and 0 < share <= 1):
+        raise InputError(f"share is {share!r}: give a number above 0, at most 1")
+    require_whole(draws, "draws", lowest=1)
+    require_whole(seed, "seed", lowest=0)
     classes, found = labelled_pairs(labels, clusters)
     test_classes, test_found = labelled_pairs(test_labels, test_clusters)
     rng = np.random.default_rng(seed)

@@ -3,6 +3,8 @@
 They are fitted with labels, so they judge features; they are no clustering result.
 """
 
+from numbers import Real
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +13,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mixem.clustering.arrays import as_features, as_integers, require_whole
 from mixem.errors import InputError
-from mixem.evaluation.arrays import as_features, as_integers
+
+__all__ = ["knn_accuracy", "linear_probe"]
 
 
 def knn_accuracy(
@@ -45,10 +49,9 @@ def knn_accuracy(
     """
     train, test = _labelled(train_x, train_y, "train"), _labelled(test_x, test_y, "test")
     _check_widths(train[0], test[0])
-    if not 1 <= k <= len(train[0]):
-        raise InputError(f"k is {k}: give a number from 1 to {len(train[0])}, the training images")
-    if temperature is not None and not temperature > 0:
-        raise InputError(f"temperature is {temperature}: give a positive number or None")
+    require_whole(k, "number k of neighbours", lowest=1, highest=len(train[0]))
+    if temperature is not None and not (isinstance(temperature, Real) and temperature > 0):
+        raise InputError(f"temperature is {temperature!r}: give a positive number or None")
 
     def weights(distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """exp(cosine / temperature), up to a factor per query that keeps the largest at 1."""
@@ -87,8 +90,12 @@ def linear_probe(
         A fraction in [0, 1].
 
     Raises:
-        InputError: If shapes or types do not fit, or if the training images have one class only.
+        InputError: If shapes or types do not fit, if the training images have one class only, or
+            if c is not positive or iterations are no whole number from 1 on.
     """
+    if not (isinstance(c, Real) and c > 0):
+        raise InputError(f"c is {c!r}: give a positive number")
+    require_whole(iterations, "iterations", lowest=1)
     train, test = _labelled(train_x, train_y, "train"), _labelled(test_x, test_y, "test")
     _check_widths(train[0], test[0])
     if len(np.unique(train[1])) < 2:

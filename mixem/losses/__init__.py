@@ -1,8 +1,13 @@
 """Losses: one equation, one pure function, one file. Tensors in, scalar out.
 
 Every loss is computed in float32 or better whatever the autocast setting, and stays finite for
-finite inputs. While several processes train together (:mod:`mixem.distributed`), each gives its own
-images, and batch means, joint distributions, negatives and codes are those of all.
+finite inputs, up to about 1e30 divided by the temperature where there is one. NaN makes it NaN.
+
+Shapes, types and numbers that do not fit are an :class:`mixem.errors.InputError`. On a CPU so are
+logits where probabilities are meant; on a GPU nobody looks, for that would wait for it.
+
+While several processes train together (:mod:`mixem.distributed`), each gives its own images, and
+batch means, joint distributions, negatives and codes are those of all.
 """
 
 from mixem.losses.associative_embedding import associative_embedding

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 
 from mixem.distributed import total
 from mixem.errors import InputError
-from mixem.losses.precision import full_precision, require_matrix
+from mixem.losses.checks import require_matrix, require_probabilities
+from mixem.losses.precision import full_precision, length
+
+__all__ = ["associative_embedding"]
 
 
 def associative_embedding(z: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +24,8 @@ def associative_embedding(z: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tenso
 
     Args:
         z: Mixed embeddings of one view, ``(B, d)``, not normalised (their length is at most 1).
-        p: Mixing coefficients of the same view, ``(B, M)``.
+        p: Mixing coefficients of the same view, ``(B, M)``; probabilities, not logits. They
+            receive no gradient. A row with NaN belongs to the component of its first NaN.
 
     Returns:
         ``(pull, push)``, two scalars, unweighted, for one view (MIX'EM adds the two views with
@@ -29,14 +33,16 @@ def associative_embedding(z: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tenso
         -sqrt(2M / (M - 1)) to 0. With M = 1 push is 0.
 
     Raises:
-        InputError: If z and p do not have one row for each of the same images.
+        InputError: If z and p do not have one row for each of the same images, or p (on a CPU)
+            holds no probabilities.
 
-    Two zero-length differences have gradient 0, not NaN. Cost is linear in B.
+    A difference of length 0 has derivatives 0, the first as the second. Cost is linear in B.
     """
     require_matrix("z", z)
     require_matrix("p", p)
     if len(z) != len(p):
         raise InputError(f"z has {len(z)} rows and p {len(p)}; give one row of each per image")
+    require_probabilities("p", p)
     with torch.autocast(z.device.type, enabled=False):
         z = full_precision(z)
         components = p.shape[1]
@@ -45,9 +51,9 @@ def associative_embedding(z: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tenso
         size = total(member.sum(0)) + 1  # the images and the zero vector
         mu = total(member.T @ z) / size[:, None]  # (M, d)
 
-        spread = torch.linalg.vector_norm(z - member @ mu, dim=1)  # (B,)
-        pull = ((total(member.T @ spread) + torch.linalg.vector_norm(mu, dim=1)) / size).mean()
-
-        gap = torch.linalg.vector_norm(mu[:, None] - mu[None], dim=2)  # (M, M)
+        gaps = mu[:, None] - mu[None]  # (M, M, d)
+        lengths = length(torch.cat([z - member @ mu, mu, gaps.flatten(0, 1)]))[:, 0]
+        spread, away, gap = lengths.split([len(z), components, components**2])
+        pull = ((total(member.T @ spread) + away) / size).mean()
         push = -gap.sum() / max(components * (components - 1), 1)
         return pull, push

@@ -3,7 +3,10 @@
 import torch
 
 from mixem.distributed import average
-from mixem.losses.precision import full_precision, require_matrix
+from mixem.losses.checks import require_matrix, require_probabilities
+from mixem.losses.precision import full_precision
+
+__all__ = ["component_diversity"]
 
 
 def component_diversity(p: torch.Tensor) -> torch.Tensor:
@@ -16,15 +19,20 @@ def component_diversity(p: torch.Tensor) -> torch.Tensor:
         -1.3863
 
     Args:
-        p: Mixing coefficients of one view, ``(B, M)``; each row sums to one.
+        p: Mixing coefficients of one view, ``(B, M)``; probabilities, not logits: each row sums
+            to one.
 
     Returns:
         A scalar from -ln M (all components used equally) to 0 (one component takes the batch).
+
+    Raises:
+        InputError: If p is no matrix or (on a CPU) holds no probabilities.
 
     Differs from the official code: a component whose mean has underflowed to 0 contributes 0;
     there it gives NaN (logits 104 apart in float32).
     """
     require_matrix("p", p)
+    require_probabilities("p", p)
     with torch.autocast(p.device.type, enabled=False):
         mean = average(full_precision(p).mean(0))
         # ln is taken of at least the smallest normal number: the value of p ln p is unchanged to

@@ -6,7 +6,10 @@ import torch
 
 from mixem.distributed import total
 from mixem.errors import InputError
+from mixem.losses.checks import require_floats, require_probabilities
 from mixem.losses.precision import full_precision
+
+__all__ = ["EPS", "iic", "joint_distribution"]
 
 EPS = sys.float_info.epsilon  # 2.2e-16, as in the official code; too small for float16
 
@@ -27,7 +30,7 @@ def iic(p: torch.Tensor, q: torch.Tensor, *, lamb: float = 1.0) -> torch.Tensor:
 
     Args:
         p: Cluster probabilities of the first view, ``(n, k)``, or ``(h, n, k)`` for h sub-heads.
-            Rows sum to one.
+            Probabilities, not logits: rows sum to one.
         q: Of the second view, same shape; row i is the same image as row i of p.
         lamb: Weight of the marginal entropies; 1 is the mutual information (official ``lamb``).
 
@@ -37,7 +40,8 @@ def iic(p: torch.Tensor, q: torch.Tensor, *, lamb: float = 1.0) -> torch.Tensor:
         which are both stationary. The least value is (1 - 2 lamb) ln k for lamb >= 1/2.
 
     Raises:
-        InputError: If the shapes do not fit or lamb is negative or not finite.
+        InputError: If the shapes do not fit, p or q (on a CPU) hold no probabilities, or lamb is
+            negative or not finite.
 
     Differs from the official code (``IID_losses.py``): all sub-heads in one batched product, in
     float32 at least, and PyTorch can differentiate it (the official assignment to expanded
@@ -68,13 +72,17 @@ def joint_distribution(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
         ``(k, k)``, or ``(h, k, k)`` for h sub-heads; symmetric, sums to one.
 
     Raises:
-        InputError: If the shapes do not fit.
+        InputError: If the shapes do not fit, or p or q (on a CPU) hold no probabilities.
     """
-    if p.shape != q.shape or p.ndim not in (2, 3) or 0 in p.shape or not p.is_floating_point():
+    expected = "(images, clusters) or (sub-heads, images, clusters)"
+    for name, x in (("p", p), ("q", q)):
+        require_floats(name, x, ndim=(2, 3), expected=expected)
+    if p.shape != q.shape:
         raise InputError(
-            f"p is {p.dtype} of shape {tuple(p.shape)} and q of {tuple(q.shape)}; give two equal "
-            "floating-point shapes, (images, clusters) or (sub-heads, images, clusters)"
+            f"p of shape {tuple(p.shape)} and q of {tuple(q.shape)}; give equal shapes, {expected}"
         )
+    require_probabilities("p", p)
+    require_probabilities("q", q)
     with torch.autocast(p.device.type, enabled=False):
         joint = total(full_precision(p).mT @ full_precision(q))
         joint = (joint + joint.mT) / 2

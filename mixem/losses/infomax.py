@@ -4,7 +4,10 @@ import torch
 
 from mixem.distributed import average
 from mixem.errors import InputError
+from mixem.losses.checks import require_floats, require_temperature
 from mixem.losses.precision import full_precision
+
+__all__ = ["infomax", "logit_penalty"]
 
 
 def infomax(
@@ -38,24 +41,19 @@ def infomax(
         (1 - b) ln k when all clusters are used and the prototypes say nothing of them.
 
     Raises:
-        InputError: If the shapes or a number do not fit.
+        InputError: If the shapes or a number do not fit; the temperature may be 1e-30 to 1e30.
 
     Differs from the official code: the pairs are one matrix product instead of V x V, and x ln x
     is 0 at 0, where the official logarithm gives NaN (logits about 100 apart).
     """
-    if (
-        logits.ndim not in (2, 3)
-        or logits.shape[:-1] != scores.shape[:-1]
-        or 0 in (*logits.shape, *scores.shape)
-        or not (logits.is_floating_point() and scores.is_floating_point())
-    ):
+    require_floats("logits", logits, ndim=(2, 3), expected="([views,] images, clusters)")
+    require_floats("scores", scores, ndim=(2, 3), expected="([views,] images, prototypes)")
+    if logits.shape[:-1] != scores.shape[:-1]:
         raise InputError(
-            f"logits are {logits.dtype} of shape {tuple(logits.shape)} and scores {scores.dtype} "
-            f"of {tuple(scores.shape)}; give floating-point numbers, ([views,] images, clusters) "
-            "and ([views,] images, prototypes)"
+            f"logits of shape {tuple(logits.shape)} and scores of {tuple(scores.shape)}; "
+            "give both of the same views and images"
         )
-    if not 0 < temperature < float("inf"):
-        raise InputError(f"temperature is {temperature}; give a positive number")
+    require_temperature(temperature)
     if not 0 <= entropy_weight < float("inf"):
         raise InputError(f"entropy_weight is {entropy_weight}; give a number from 0 on")
     with torch.autocast(logits.device.type, enabled=False):
@@ -88,15 +86,11 @@ def logit_penalty(logits: torch.Tensor, *, bound: float = 5.0) -> torch.Tensor:
     Raises:
         InputError: If there are no logits or the bound is negative.
     """
-    if logits.ndim < 1 or 0 in logits.shape or not logits.is_floating_point():
-        raise InputError(
-            f"logits have shape {tuple(logits.shape)} and type {logits.dtype}; "
-            "expected floating-point numbers, (..., clusters)"
-        )
+    require_floats("logits", logits, expected="(..., clusters)")
     if not 0 <= bound < float("inf"):
         raise InputError(f"bound is {bound}; give a number from 0 on")
     with torch.autocast(logits.device.type, enabled=False):
-        return (full_precision(logits).abs() - bound).clamp_min(0).sum(-1).mean()
+        return (full_precision(logits).abs() - bound).relu().sum(-1).mean()
 
 
 def entropy(p: torch.Tensor) -> torch.Tensor:

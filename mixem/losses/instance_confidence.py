@@ -2,7 +2,10 @@
 
 import torch
 
-from mixem.losses.precision import full_precision, require_matrix
+from mixem.losses.checks import require_matrix, require_probabilities
+from mixem.losses.precision import full_precision
+
+__all__ = ["instance_confidence", "instance_entropy"]
 
 
 def instance_confidence(p: torch.Tensor) -> torch.Tensor:
@@ -16,13 +19,18 @@ def instance_confidence(p: torch.Tensor) -> torch.Tensor:
         0.3
 
     Args:
-        p: Mixing coefficients of one view, ``(B, M)``; each row sums to one.
+        p: Mixing coefficients of one view, ``(B, M)``; probabilities, not logits: each row sums
+            to one.
 
     Returns:
         A scalar from 0 (every image wholly in one component) to 1 - 1/M (uniform rows). Only the
         largest coefficient of a row receives gradient; of equal ones, the first.
+
+    Raises:
+        InputError: If p is no matrix or (on a CPU) holds no probabilities.
     """
     require_matrix("p", p)
+    require_probabilities("p", p)
     with torch.autocast(p.device.type, enabled=False):
         return (1 - full_precision(p).max(dim=1).values).mean()
 
@@ -37,12 +45,17 @@ def instance_entropy(p: torch.Tensor) -> torch.Tensor:
         1.3863
 
     Args:
-        p: Mixing coefficients of one view, ``(B, M)``; each row sums to one.
+        p: Mixing coefficients of one view, ``(B, M)``; probabilities, not logits: each row sums
+            to one.
 
     Returns:
         A scalar from 0 (every image wholly in one component) to ln M (uniform rows).
+
+    Raises:
+        InputError: If p is no matrix or (on a CPU) holds no probabilities.
     """
     require_matrix("p", p)
+    require_probabilities("p", p)
     with torch.autocast(p.device.type, enabled=False):
         p = full_precision(p)
         return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(1).mean()

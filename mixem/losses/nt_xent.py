@@ -5,7 +5,10 @@ import torch.nn.functional as F
 
 from mixem.distributed import gather, rank
 from mixem.errors import InputError
-from mixem.losses.precision import full_precision, require_matrix
+from mixem.losses.checks import require_matrix, require_temperature
+from mixem.losses.precision import full_precision, length
+
+__all__ = ["nt_xent"]
 
 
 def nt_xent(z1: torch.Tensor, z2: torch.Tensor, *, temperature: float = 0.5) -> torch.Tensor:
@@ -28,20 +31,22 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, *, temperature: float = 0.5) -> 
         ln(2B - 1) + 2 / temperature. With B = 1 there is nothing to tell apart and it is 0.
 
     Raises:
-        InputError: If the shapes differ or the temperature is not positive.
+        InputError: If the shapes differ or the temperature is not positive, 1e-30 to 1e30.
 
     Differs from the official code: any batch size, similarities as one matrix product in float32
-    (the official code broadcasts to (2B, 2B, d)). A zero row has cosine 0 to everything.
+    (the official code broadcasts to (2B, 2B, d)). A zero row has cosine 0 to everything. The
+    gradient of a row grows with 1 / length, up to 1e8: rows in float16 that are shorter than about
+    1e-4 may get an infinite one, those in bfloat16 or float32 do not.
     """
     require_matrix("z1", z1)
+    require_matrix("z2", z2)
     if z1.shape != z2.shape:
         raise InputError(f"z1 is {tuple(z1.shape)} and z2 {tuple(z2.shape)}; give equal shapes")
-    if not temperature > 0:
-        raise InputError(f"temperature is {temperature}; give a positive number")
+    require_temperature(temperature)
     count = len(z1)
     with torch.autocast(z1.device.type, enabled=False):
         z = full_precision(torch.cat([z1, z2]))
-        z = F.normalize(z, dim=1, eps=1e-8) * temperature**-0.5  # (2B, d)
+        z = z / length(z).clamp_min(1e-8) * temperature**-0.5  # (2B, d)
         first = rank() * 2 * count  # place of this process's views among those of all
         similarity = z @ gather(z).T  # (2B, 2B)
         similarity.diagonal(first).fill_(-torch.inf)  # no view is its own negative

@@ -1,8 +1,8 @@
-"""The arithmetic every loss shares: full precision, whatever autocast says."""
+"""The arithmetic that losses share: full precision whatever autocast says, and safe lengths."""
 
 import torch
 
-from mixem.errors import InputError
+__all__ = ["full_precision", "length"]
 
 
 def full_precision(x: torch.Tensor) -> torch.Tensor:
@@ -10,10 +10,18 @@ def full_precision(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def require_matrix(name: str, x: torch.Tensor) -> None:
-    """Raise :class:`InputError` unless ``x`` is a non-empty floating-point matrix."""
-    if x.ndim != 2 or 0 in x.shape or not x.is_floating_point():
-        raise InputError(
-            f"{name} has shape {tuple(x.shape)} and type {x.dtype}; "
-            "expected a non-empty floating-point matrix with one row per image"
-        )
+def length(x: torch.Tensor) -> torch.Tensor:
+    """Euclidean length of the vectors along the last dimension, which stays with size 1.
+
+    Where squares overflow in float32 the vector is divided by a large number first. At 0, where a
+    length has no derivative, all derivatives are 0; ``torch.linalg.vector_norm`` has NaN for the
+    second.
+
+    Args:
+        x: ``(..., d)``, float32 or float64. What is shorter than 1e-18 counts as 0.
+    """
+    plain = torch.linalg.vector_norm(x.detach(), dim=-1, keepdim=True)
+    scale = torch.where(plain.isinf(), 1e25, 1.0)
+    nowhere = plain < 1e-18  # squares underflow
+    inside = (x / scale).masked_fill(nowhere, 1)
+    return (torch.linalg.vector_norm(inside, dim=-1, keepdim=True) * scale).masked_fill(nowhere, 0)

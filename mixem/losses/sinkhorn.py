@@ -4,7 +4,10 @@ import torch
 
 from mixem.distributed import largest, total
 from mixem.errors import InputError
-from mixem.losses.precision import full_precision, require_matrix
+from mixem.losses.checks import require_matrix
+from mixem.losses.precision import full_precision
+
+__all__ = ["sinkhorn"]
 
 TINY = 1e-30  # bounds the factors where there is no mass, or no scaling makes the masses equal
 

@@ -1,12 +1,14 @@
 """The swapped prediction of SwAV: one view's code, foretold from another view."""
 
-from typing import Any
-
 import torch
+import torch.nn.functional as F
 
 from mixem.errors import InputError
+from mixem.losses.checks import require_cosines, require_floats, require_temperature
 from mixem.losses.precision import full_precision
 from mixem.losses.sinkhorn import sinkhorn
+
+__all__ = ["swapped_prediction"]
 
 
 def swapped_prediction(
@@ -28,8 +30,9 @@ def swapped_prediction(
         2.3026
 
     Args:
-        scores: Of V views of B images for K prototypes, ``(V, B, K)``; cosines in IMC-SwAV.
-        temperature: Of the softmax, tau.
+        scores: Cosines of V views of B images with K prototypes, ``(V, B, K)``, not divided by the
+            temperature.
+        temperature: Of the softmax, tau, 1e-30 to 1e30.
         epsilon: See :func:`mixem.losses.sinkhorn`.
         iterations: See :func:`mixem.losses.sinkhorn`.
         targets: How many views, from the first on, give codes; IMC-SwAV's two large ones.
@@ -39,71 +42,28 @@ def swapped_prediction(
         ln K + 2 / temperature.
 
     Raises:
-        InputError: If the shape or a number does not fit.
+        InputError: If the shape or a number does not fit, or scores (on a CPU, of the first view)
+            are beyond 2 and thus no cosines.
 
     Differs from the official code (``model.py``): no probability is raised to 1e-17, which cosines
     at temperature 0.1 never reach. The codes that a view has to foretell are summed first, for
-    the cross-entropy is linear in them: V terms for up to V (V - 1). Has no second derivative.
+    the cross-entropy is linear in them: V terms for up to V (V - 1).
     """
-    if scores.ndim != 3 or 0 in scores.shape or not scores.is_floating_point():
-        raise InputError(
-            f"scores have shape {tuple(scores.shape)} and type {scores.dtype}; "
-            "expected floating-point numbers, (views, images, prototypes)"
-        )
+    require_floats("scores", scores, ndim=(3,), expected="(views, images, prototypes)")
+    require_cosines("scores", scores[0])  # a mistake is made for all views
+    require_temperature(temperature)
     views = len(scores)
     if not (1 <= targets <= views and views >= 2):
         raise InputError(f"{targets} target views of {views}; give 1 to {views}, of at least two")
-    if not 0 < temperature < float("inf"):
-        raise InputError(f"temperature is {temperature}; give a positive number")
     with torch.autocast(scores.device.type, enabled=False):
         scores = full_precision(scores)
-        codes = [
-            sinkhorn(view, epsilon=epsilon, iterations=iterations) for view in scores[:targets]
+        codes = torch.stack(
+            [sinkhorn(view, epsilon=epsilon, iterations=iterations) for view in scores[:targets]]
+        )
+        total = codes.sum(0)
+        asked = [*(total - codes), *[total] * (views - targets)]  # of a view: all codes but its own
+        terms = [
+            F.cross_entropy(view * (1 / temperature), code)  # a division takes longer
+            for view, code in zip(scores.unbind(), asked, strict=True)
         ]
-        if not torch.is_grad_enabled():  # which a Function would not see
-            scores = scores.detach()
-        return _Swapped.apply(scores, codes, temperature)
-
-
-class _Swapped(torch.autograd.Function):
-    """The mean of the terms, given the codes.
-
-    What a view is asked for has rows of the same mass m, so that its terms are
-    m ln sum_j exp(x_j) - sum_j asked_j x_j and their gradient m softmax(x) - asked, where
-    x = scores / temperature. Both need the same exponentials: finding the gradient on the way
-    forward saves autograd's second pass over them.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, scores: torch.Tensor, codes: list[torch.Tensor], temperature: float
-    ) -> torch.Tensor:
-        """The loss of scores ``(V, B, K)`` with the codes ``(B, K)`` of the first views."""
-        views, images, _ = scores.shape
-        terms = len(codes) * (views - 1) * images
-        total = torch.stack(codes).sum(0)
-        loss = scores.new_zeros(())
-        downhill = torch.empty_like(scores) if ctx.needs_input_grad[0] else None
-        for index, view in enumerate(scores):
-            own = index < len(codes)
-            asked, mass = (total - codes[index] if own else total), len(codes) - own
-            # Below 0, so that no sum cancels. A division takes longer than a product.
-            x = (view - view.amax(1, keepdim=True)).mul_(1 / temperature)
-            loss.sub_(torch.dot(asked.flatten(), x.flatten()))
-            x.exp_()
-            whole = x.sum(1, keepdim=True)
-            loss.add_(whole.log().sum(), alpha=mass)
-            if downhill is not None:
-                torch.addcmul(asked, x, whole.reciprocal(), value=-mass, out=downhill[index])
-        if downhill is not None:
-            ctx.save_for_backward(downhill)
-            ctx.scale = -1 / (terms * temperature)
-        return loss.div_(terms)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """The gradient by the scores, which has none itself."""
-        if torch.is_grad_enabled():
-            raise InputError("swapped_prediction has no second derivative; leave off create_graph")
-        (downhill,) = ctx.saved_tensors
-        return downhill * (gradient * ctx.scale), None, None
+        return torch.stack(terms).sum() / (targets * (views - 1))

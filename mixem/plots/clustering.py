@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
+from mixem.clustering import KMeansResult
 from mixem.errors import InputError
-from mixem.evaluation import KMeansResult
 from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
 
 COUNTS = "Blues"
@@ -100,7 +100,7 @@ def solutions(tables: Mapping[str, ArrayLike], scores: Mapping[str, Mapping[str,
         left.spines[:].set(visible=True, linewidth=0.5, color=GREY)
         values = list(scores[name].values())
         places = np.arange(len(values))
-        right.barh(places, values, color=class_colours(len(values)), height=0.7)
+        right.barh(places, values, color=list(class_colours(len(values))), height=0.7)
         right.set_yticks(places, list(scores[name]))
         right.set(xlim=(0, 1.25), xticks=[])
         right.invert_yaxis()

@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
+from mixem.clustering import normalise_rows
 from mixem.errors import InputError
-from mixem.evaluation import normalise_rows
 from mixem.plots.images import MARK, show_image
 from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from mixem.clustering import KMeansResult
 from mixem.errors import InputError
-from mixem.evaluation import KMeansResult
 from mixem.losses import (
     associative_embedding,
     component_diversity,
@@ -120,7 +120,7 @@ def coefficient_batches(batches: Mapping[str, torch.Tensor]) -> Figure:
     )
     for (bars, heat), (name, p) in zip(axes.T, batches.items(), strict=True):
         m = p.shape[1]
-        bars.bar(range(m), p.mean(0).numpy(), color=class_colours(m))
+        bars.bar(range(m), p.mean(0).numpy(), color=list(class_colours(m)))
         bars.set(title=name, xticks=[], ylim=(0, 1))
         heat.imshow(p.numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
         losses = (component_diversity(p), instance_confidence(p), instance_entropy(p))

@@ -49,7 +49,7 @@ def prototype_circle(
         raise InputError(f"temperatures are {list(temperatures)}; give positive numbers")
     z = embedding / embedding.norm()
     c = prototypes / prototypes.norm(dim=1, keepdim=True)
-    colours = class_colours(len(c))
+    colours = list(class_colours(len(c)))  # matplotlib 3.8 reads a pair as colour and alpha
     names = [f"$c_{j}$" for j in range(1, len(c) + 1)]
     figure, axes = new_figure(
         1,

@@ -196,7 +196,22 @@ def test_accuracy_by_a_share_of_the_labels():
     assert one == same
 
 
-@pytest.mark.parametrize(("share", "draws"), [(0.0, 10), (1.1, 10), (0.5, 0)])
-def test_impossible_shares_are_refused(share, draws):
-    with pytest.raises(InputError, match="give a share in"):
-        accuracy_by_labels([0, 1], [0, 1], [0, 1], [0, 1], count=2, share=share, draws=draws)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("share", 0.0),
+        ("share", 1.1),
+        ("share", "1"),
+        ("draws", 0),
+        ("draws", 1.5),
+        ("seed", -1),
+        ("seed", 0.5),
+        ("count", 2.5),
+        ("count", 0),
+    ],
+)
+def test_impossible_numbers_are_refused(name, value):
+    numbers = {"count": 2, "share": 0.5, name: value}
+    with pytest.raises(InputError, match=f"{name} is {value!r}: give a") as caught:
+        accuracy_by_labels([0, 1], [0, 1], [0, 1], [0, 1], **numbers)
+    assert "\n" not in str(caught.value)

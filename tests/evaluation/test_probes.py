@@ -81,9 +81,18 @@ def test_refuses(probe, arguments, message):
 
 def test_each_probe_refuses_its_own():
     x, y = [[1.0], [2.0]], [0, 1]
-    with pytest.raises(InputError, match="k is 3: give a number from 1 to 2"):
-        knn_accuracy(x, y, x, y, 3)
-    with pytest.raises(InputError, match="temperature is 0"):
-        knn_accuracy(x, y, x, y, 1, temperature=0)
+    for k in (3, 0, 1.5, True):
+        message = f"neighbours is {k}: give a whole number from 1 to 2"
+        with pytest.raises(InputError, match=message):
+            knn_accuracy(x, y, x, y, k)
+    for temperature in (0, np.nan, "0.1"):
+        with pytest.raises(InputError, match=f"temperature is {temperature!r}"):
+            knn_accuracy(x, y, x, y, 1, temperature=temperature)
+    for c in (0, -1, np.nan, "1", None):
+        with pytest.raises(InputError, match=f"c is {c!r}: give a positive number"):
+            linear_probe(x, y, x, y, c=c)
+    for iterations in (0, 1.5):
+        with pytest.raises(InputError, match=f"iterations is {iterations}"):
+            linear_probe(x, y, x, y, iterations=iterations)
     with pytest.raises(InputError, match="all training labels are 4"):
         linear_probe(x, [4, 4], x, y)

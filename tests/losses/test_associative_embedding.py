@@ -101,6 +101,37 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda z: associative_embedding(z, p), z.requires_grad_())
 
 
+def test_the_second_derivative_is_that_of_the_numbers():
+    z, p = batch_of(6, 3, 2)
+    assert torch.autograd.gradgradcheck(lambda z: associative_embedding(z, p), z.requires_grad_())
+
+
+@pytest.mark.parametrize("p", [torch.eye(3)[[0, 1, 2, 0]], torch.eye(3)[[0] * 4]])
+@pytest.mark.parametrize("z", [torch.zeros(4, 3), torch.ones(4, 3), torch.eye(4, 3)])
+def test_the_second_derivative_is_finite_where_lengths_are_0(z, p):
+    # Of a mean to itself always, then of empty components, and of images at the origin.
+    z = z.clone().requires_grad_()
+    for loss in associative_embedding(z, p):
+        (first,) = torch.autograd.grad(loss, z, create_graph=True)
+        (second,) = torch.autograd.grad((first + first.pow(2)).sum(), z, retain_graph=True)
+        assert second.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e10, 1e25, 1e30])
+def test_pull_and_push_grow_with_z_however_large(scale, dtype):
+    z, p = batch_of(8, 3, 4, dtype=torch.float32)
+    expected = torch.tensor(associative_embedding(z, p))
+    large = (scale * z).to(dtype).requires_grad_()
+    losses = associative_embedding(large, p)
+    rounding = 1e-5 if dtype == torch.float32 else 2e-2
+    assert torch.allclose(torch.stack(losses) / scale, expected, rtol=rounding)
+    for loss in losses:
+        (gradient,) = torch.autograd.grad(loss, large, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert gradient.any()
+
+
 def test_coefficients_receive_no_gradient():
     z, p = batch_of(6, 3, 2)
     pull, push = associative_embedding(z.requires_grad_(), p.requires_grad_())
@@ -141,10 +172,10 @@ def test_autocast_changes_nothing():
     ("z", "p", "message"),
     [
         ((3, 2), (2, 4), "3 rows and p 2"),
-        ((3,), (3, 4), "z has shape"),
-        ((3, 2), (3,), "p has shape"),
-        ((0, 2), (0, 4), "z has shape"),
-        ((3, 2), (3, 0), "p has shape"),
+        ((3,), (3, 4), "z of shape"),
+        ((3, 2), (3,), "p of shape"),
+        ((0, 2), (0, 4), "z of shape"),
+        ((3, 2), (3, 0), "p of shape"),
     ],
 )
 def test_other_shapes_are_refused(z, p, message):

@@ -100,5 +100,5 @@ def test_autocast_changes_nothing(loss):
 @BOTH
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (3, 0), (2, 2, 2)])
 def test_other_shapes_are_refused(loss, shape):
-    with pytest.raises(InputError, match="p has shape"):
+    with pytest.raises(InputError, match="p of shape"):
         loss(torch.ones(shape))

@@ -115,6 +115,33 @@ def test_a_zero_row_has_cosine_0_and_finite_gradients():
     assert torch.autograd.grad(loss, everything)[0].isfinite().all()
 
 
+def test_the_second_derivative_is_that_of_the_numbers_and_finite_at_0():
+    z1, z2 = two_views(4, 3).requires_grad_()
+    assert torch.autograd.gradgradcheck(nt_xent, (z1, z2))
+    z = torch.zeros(4, 3, requires_grad=True)
+    (first,) = torch.autograd.grad(nt_xent(z, z), z, create_graph=True)
+    assert torch.autograd.grad(first.pow(2).sum(), z)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e17, 1e20, 1e30])
+def test_very_long_rows_have_their_cosine(scale, dtype):
+    z1, z2 = two_views(8, 4, dtype=torch.float32).to(dtype)
+    long = (scale * z1.float()).to(dtype).requires_grad_()
+    loss = nt_xent(long, z2)
+    rounding = 1e-6 if dtype == torch.float32 else 1e-2
+    assert loss.item() == pytest.approx(nt_xent(z1, z2).item(), rel=rounding)
+    assert torch.autograd.grad(loss, long)[0].isfinite().all()
+
+
+def test_float16_has_no_room_for_the_gradient_of_a_zero_row_as_bfloat16_has():
+    for dtype, finite in ((torch.float16, False), (torch.bfloat16, True)):
+        z = torch.zeros(4, 8, dtype=dtype, requires_grad=True)
+        loss = nt_xent(z, two_views(4, 8, dtype=torch.float32)[0].to(dtype))
+        assert loss.isfinite()
+        assert torch.autograd.grad(loss, z)[0].isfinite().all() == finite
+
+
 def test_small_temperatures_do_not_overflow():
     z1, z2 = two_views(8, 4, dtype=torch.float32).requires_grad_()
     for a, b in ((z1, z2), (z1, -z1)):

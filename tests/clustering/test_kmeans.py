@@ -8,16 +8,16 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from mixem.errors import InputError
-from mixem.evaluation import (
+from mixem.clustering import (
     KMeansProtocol,
     assign_to_centres,
-    clustering_accuracy,
     component_centres,
     kmeans,
     kmeans_starts,
     normalise_rows,
 )
+from mixem.errors import InputError
+from mixem.evaluation import clustering_accuracy
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_zero_row_is_clustered(blobs):
 
 def test_digits_pixels_baseline():
     x, labels = load_digits(return_X_y=True)
-    found = kmeans(x, 10, normalise=False, starts=10, iterations=300)
+    found = kmeans(x, 10, normalise=False, n_init=10, max_iter=300)
     assert clustering_accuracy(labels, found.clusters) == pytest.approx(0.79, abs=0.03)
 
 
@@ -70,15 +70,21 @@ def test_same_seed_same_result_and_float32_tensor(blobs):
     assert found.centres.dtype == np.float64
 
 
+def test_numbers_may_be_those_of_numpy(blobs):
+    x, _ = blobs
+    found = kmeans(x, np.int64(3), seed=np.uint32(7), n_init=np.int16(2), max_iter=np.int32(10))
+    assert np.array_equal(found.clusters, kmeans(x, 3, seed=7, n_init=2).clusters)
+
+
 def test_iterations_are_a_limit():
     x, _ = load_digits(return_X_y=True)
-    assert kmeans(x, 10, starts=1, iterations=2).iterations == 2
-    assert 2 < kmeans(x, 10, starts=1, iterations=300).iterations < 300
+    assert kmeans(x, 10, n_init=1, max_iter=2).iterations == 2
+    assert 2 < kmeans(x, 10, n_init=1, max_iter=300).iterations < 300
 
 
 def test_clusters_are_nearest_centres_even_before_convergence():
     x, _ = load_digits(return_X_y=True)
-    found = kmeans(x, 10, starts=1, iterations=1)
+    found = kmeans(x, 10, n_init=1, max_iter=1)
     clusters, _ = assign_to_centres(x, found.centres, normalise=True, variance=found.variance)
     assert np.array_equal(clusters, found.clusters)
 
@@ -180,7 +186,7 @@ def test_empty_components_can_be_refused():
 
 def test_protocol_and_keywords_agree(blobs):
     x, labels = blobs
-    protocol = KMeansProtocol(normalise=False, starts=3, init="components")
+    protocol = KMeansProtocol(normalise=False, n_init=3, init="components")
     by_protocol = kmeans(x, 3, components=labels, protocol=protocol)
     by_keywords = kmeans(x, 3, components=labels, normalise=False)
     assert np.array_equal(by_protocol.centres, by_keywords.centres)
@@ -194,8 +200,11 @@ def test_protocol_and_keywords_agree(blobs):
         ("layer", "pixels"),
         ("init", "random"),
         ("empty", "ignore"),
-        ("starts", 0),
-        ("iterations", 0),
+        ("n_init", 0),
+        ("max_iter", 0),
+        ("n_init", 1.5),
+        ("max_iter", True),
+        ("max_iter", "10"),
     ],
 )
 def test_protocol_refuses(field, given):
@@ -204,15 +213,23 @@ def test_protocol_refuses(field, given):
 
 
 def test_unknown_switch_is_refused(blobs):
-    with pytest.raises(TypeError, match="n_init"):
-        kmeans(blobs[0], 3, n_init=4)
+    with pytest.raises(TypeError, match="starts"):
+        kmeans(blobs[0], 3, starts=4)
 
 
 @pytest.mark.parametrize(
     ("x", "k", "keywords", "message"),
     [
         (np.ones((3, 2)), 4, {}, "k is 4 but there are only 3 images"),
-        (np.ones((3, 2)), 0, {}, "k is 0: give at least 1"),
+        (np.ones((3, 2)), 0, {}, "k is 0: give a whole number from 1 on"),
+        (np.ones((3, 2)), 2.5, {}, "k is 2.5: give a whole number from 1 on"),
+        (np.ones((3, 2)), True, {}, "k is True"),
+        (np.ones((3, 2)), None, {}, "k is None"),
+        (np.ones((3, 2)), 2, {"seed": -1}, "seed is -1: give a whole number from 0 to 4294967295"),
+        (np.ones((3, 2)), 2, {"seed": 2**32}, "seed is 4294967296"),
+        (np.ones((3, 2)), 2, {"seed": "0"}, "seed is '0'"),
+        (np.ones((3, 2)), 2, {"n_init": 1.5}, "k-means n_init is 1.5: give a whole number"),
+        ([[1.0, 2.0], [3.0]], 1, {}, "features are no array"),
         (np.ones(3), 1, {}, r"shape \(3,\)"),
         (np.ones((0, 2)), 1, {}, "give at least one image"),
         ([["a"]], 1, {}, "give real numbers"),
@@ -243,8 +260,11 @@ def test_single_starts_are_seeded_and_differ():
 
 
 def test_single_starts_refuse():
-    with pytest.raises(InputError, match="starts is 0"):
-        kmeans_starts(np.ones((3, 2)), 1, 0)
+    for starts in (0, 2.5, True):
+        with pytest.raises(InputError, match=f"starts is {starts}"):
+            kmeans_starts(np.ones((3, 2)), 1, starts)
+    with pytest.raises(InputError, match="seed is -1"):
+        kmeans_starts(np.ones((3, 2)), 1, 2, seed=-1)
     with pytest.raises(InputError, match="none are given"):
         kmeans_starts(np.ones((3, 2)), 1, 2, init="components")
 
@@ -300,6 +320,7 @@ def test_assigning_normalises_as_asked():
         ([[1.0, 2.0]], 1.0, "features have 2 columns but centres 1"),
         ([[1.0]], -1.0, "variance is -1.0"),
         ([[1.0]], math.nan, "variance is nan"),
+        ([[1.0]], "1", "variance is '1'"),
         ([[math.nan]], 1.0, "not finite"),
     ],
 )

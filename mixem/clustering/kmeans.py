@@ -6,6 +6,7 @@ centres start. MIX'EM starts them from its components (MIX'EM, official cluster_
 """
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 from warnings import catch_warnings, simplefilter
 
@@ -17,8 +18,20 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
+from mixem.clustering.arrays import as_features, as_integers, require_whole
 from mixem.errors import InputError
-from mixem.evaluation.arrays import as_features, as_integers
+
+__all__ = [
+    "KMeansProtocol",
+    "KMeansResult",
+    "assign_to_centres",
+    "component_centres",
+    "kmeans",
+    "kmeans_starts",
+    "normalise_rows",
+]
+
+SEEDS = 2**32 - 1  # scikit-learn's greatest
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,7 @@ class KMeansProtocol:
                     f"k-means {field} is {getattr(self, field)!r}: choose {' or '.join(choices)}"
                 )
         for field in ("n_init", "max_iter"):
-            if getattr(self, field) < 1:
-                raise InputError(f"k-means {field} is {getattr(self, field)}: give at least 1")
+            require_whole(getattr(self, field), f"k-means {field}", lowest=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +115,7 @@ def kmeans(
         x: (N, D) features, N >= k.
         k: Number of clusters.
         components: (N,) dominant component of each image, argmax of p, for ``init="components"``.
-        seed: Seeds k-means++. Without effect on ``init="components"``.
+        seed: Seeds k-means++, 0 to 2^32 - 1. Without effect on ``init="components"``.
         protocol: The switches. Without it they have their defaults, and ``init`` is "components"
             if ``components`` are given.
         **changes: Fields of ``KMeansProtocol`` that replace those of the protocol, such as
@@ -113,9 +125,9 @@ def kmeans(
         The start with the smallest inertia.
 
     Raises:
-        InputError: If k is not in 1..N, if ``x`` is not a finite (N, D) array, if ``components``
-            are given but not asked for or the other way round, or, with ``empty="error"``, if
-            fewer than k components hold an image.
+        InputError: If k is not in 1..N, if ``x`` is not a finite (N, D) array, if the seed is none,
+            if ``components`` are given but not asked for or the other way round, or, with
+            ``empty="error"``, if fewer than k components hold an image.
         TypeError: If ``changes`` names no field of the protocol.
     """
     if protocol is None:
@@ -123,6 +135,7 @@ def kmeans(
     protocol = replace(protocol, **changes)
     points = as_features(x)
     _check_k(k, len(points))
+    require_whole(seed, "seed", lowest=0, highest=SEEDS)
     if protocol.normalise:
         points = normalise_rows(points)
     if protocol.init == "k-means++":
@@ -164,8 +177,8 @@ def kmeans_starts(
     Raises:
         InputError: See ``kmeans``; also if ``starts`` is below 1.
     """
-    if starts < 1:
-        raise InputError(f"k-means starts is {starts}: give at least 1")
+    require_whole(starts, "k-means starts", lowest=1)
+    require_whole(seed, "seed", lowest=0)
     protocol = replace(protocol or KMeansProtocol(), **changes, n_init=1)
     seeds = np.random.SeedSequence(seed).generate_state(starts)
     return [kmeans(x, k, seed=int(s), protocol=protocol) for s in seeds]
@@ -264,8 +277,8 @@ def assign_to_centres(
             f"features have {points.shape[1]} columns but centres {middles.shape[1]}: "
             "use the layer that the centres were fitted on"
         )
-    if not variance >= 0:
-        raise InputError(f"variance is {variance}: give a number from 0 on")
+    if not (isinstance(variance, Real) and variance >= 0):
+        raise InputError(f"variance is {variance!r}: give a number from 0 on")
     if normalise:
         points = normalise_rows(points)
     distances = cdist(points, middles, "sqeuclidean")
@@ -293,8 +306,7 @@ def normalise_rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _check_k(k: int, n: int) -> None:
-    if k < 1:
-        raise InputError(f"k is {k}: give at least 1 cluster")
+    require_whole(k, "k", lowest=1)
     if k > n:
         raise InputError(f"k is {k} but there are only {n} images: lower k or give more images")
 
