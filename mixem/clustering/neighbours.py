@@ -13,7 +13,7 @@ __all__ = ["Neighbours", "nearest_neighbours"]
 
 BYTES = 2**27  # of one block's products; a few of them are in memory at once
 CHUNK = 64  # columns of which first only the largest product is looked at
-GRID = 2.0**30  # similarities are rounded to 1/GRID, far above the error of float64
+FEW = 16  # rows whose candidates are compared at a time, so that these stay in the cache
 
 
 class Neighbours(NamedTuple):
@@ -39,9 +39,9 @@ def nearest_neighbours(
         >>> nearest_neighbours(x, 1, queries=[[0.1, 2.0]]).indices.item()
         2
 
-    The result is that of float64, whatever finds the candidates: products in bfloat16 or float32,
-    whichever is faster here, with a bound of their error. A row where the bound does not settle
-    all neighbours is done again in float64, so many near-duplicates take longer.
+    Candidates are found by products in bfloat16 or float32, whichever is faster here, and compared
+    in float32. A row where a bound of the products' error does not settle all neighbours is done
+    again without candidates, so many near-duplicates take longer.
 
     Args:
         x: ``(N, D)``, any real type. A mapped array is read once; in memory there are a float32
@@ -51,8 +51,8 @@ def nearest_neighbours(
             equal row is).
 
     Returns:
-        Neighbours on the device of ``x``. Cosines that differ by less than 1e-9 or so count as
-        equal, and of equal ones the lower index comes first.
+        Neighbours on the device of ``x``, exact but for the rounding of float32, some 1e-7 of the
+        cosines. Of equal rows the lower index comes first.
 
     Raises:
         InputError: If the shapes or k do not fit, or a row is zero or not finite.
@@ -79,7 +79,8 @@ def nearest_neighbours(
         for wide, short in ((rows, narrow), (asked, narrow_asked))
     )
     parts, unsettled = [], []
-    step = max(BYTES // max(narrow.element_size() * len(rows), 8 * m * rows.shape[1]), 1)
+    step = max(BYTES // (narrow.element_size() * len(rows)), 1)
+    buffer = rows.new_empty(FEW * m, rows.shape[1])  # new memory each time would take longer
     for start in range(0, len(asked), step):
         products = narrow_asked[start : start + step] @ narrow.T
         here = torch.arange(start, start + len(products), device=rows.device)
@@ -87,9 +88,7 @@ def nearest_neighbours(
             products[here - start, here] = -torch.inf
         last, candidates = _largest(products, m)
         candidates = candidates.sort(1).values
-        wide = rows[candidates.flatten()].double().view(*candidates.shape, -1)
-        cosines = (wide @ asked[here].double().unsqueeze(2)).squeeze(2)
-        part = _first(cosines, candidates, k)
+        part = _first(_cosines(rows, asked[here], candidates, buffer), candidates, k)
         parts.append(part)
         # |<x, y> - product| is at most |x - x'| |y| + |x'| |y - y'|, the rounding of the product,
         # and that of its sum. What is no candidate has a product of at most ``last``.
@@ -150,9 +149,21 @@ def _largest(products: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor
     return values[:, -1].float(), best.gather(1, places // CHUNK) * CHUNK + places % CHUNK
 
 
+def _cosines(
+    rows: torch.Tensor, asked: torch.Tensor, candidates: torch.Tensor, buffer: torch.Tensor
+) -> torch.Tensor:
+    """Cosines ``(b, m)`` of each row with its candidates, the same bits for the same vectors."""
+    parts = []
+    for few, theirs in zip(asked.split(FEW), candidates.split(FEW), strict=True):
+        vectors = buffer[: theirs.numel()]
+        torch.index_select(rows, 0, theirs.flatten(), out=vectors)
+        # Not a matrix product: that may add up in another order at another place.
+        parts.append(vectors.view(*theirs.shape, -1).mul_(few.unsqueeze(1)).sum(2))
+    return torch.cat(parts)
+
+
 def _first(cosines: torch.Tensor, indices: torch.Tensor, k: int) -> Neighbours:
     """The k largest cosines; ``indices`` rise along each row."""
-    cosines = (cosines * GRID).round() / GRID
     order = cosines.sort(dim=1, descending=True, stable=True).indices[:, :k]
     return Neighbours(
         indices.gather(1, order), cosines.gather(1, order).clamp(-1, 1).to(torch.float32)
@@ -162,7 +173,10 @@ def _first(cosines: torch.Tensor, indices: torch.Tensor, k: int) -> Neighbours:
 def _exact(
     rows: torch.Tensor, asked: torch.Tensor, which: torch.Tensor, k: int, not_itself: bool
 ) -> Neighbours:
-    """Neighbours of some of the rows, by all their cosines in float64."""
+    """Neighbours of some of the rows, by all their cosines.
+
+    In float64, rounded so that neither order nor place of the sums decides between equal rows.
+    """
     parts = []
     step = max(BYTES // (8 * len(rows)), 1)
     columns = torch.arange(len(rows), device=rows.device)
@@ -171,5 +185,6 @@ def _exact(
         cosines = torch.cat([vectors @ block.double().T for block in rows.split(4096)], 1)
         if not_itself:
             cosines[torch.arange(len(here), device=rows.device), here] = -torch.inf
+        cosines = (cosines * 2**30).round() / 2**30
         parts.append(_first(cosines, columns.expand(len(here), -1), k))
     return Neighbours(*map(torch.cat, zip(*parts, strict=True)))
