@@ -1,0 +1,43 @@
+"""Write the pages of the library's reference, one a public module. Sphinx fills them.
+
+The list of modules is read from the package, so that a new module has its page. A module with
+``__all__`` shows what stands there, one without shows all that it defines.
+"""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("cli",)  # told by --help
+
+
+def modules(package: Path) -> dict[str, str]:
+    """Return the public modules right below ``package`` and the first line of their docstrings."""
+    found = {}
+    for path in [*package.glob("*.py"), *package.glob("*/__init__.py")]:
+        name = path.parent.name if path.name == "__init__.py" else path.stem
+        if path.parent != package or path.name != "__init__.py":
+            if name.startswith("_") or name in COMMANDS:
+                continue
+            words = ast.get_docstring(ast.parse(path.read_text("utf8"))) or ""
+            found[name] = words.split("\n\n")[0].replace("\n", " ")
+    return dict(sorted(found.items()))
+
+
+def write(source: Path, package: Path = ROOT / "mixem") -> None:
+    """Write ``api/MODULE.rst`` for every module and list them at the end of ``api.md``.
+
+    Args:
+        source: Folder of the book's source, with ``api.md``.
+        package: The package's folder.
+    """
+    folder = source / "api"
+    folder.mkdir()
+    lines = []
+    for name, words in modules(package).items():
+        title = f"{package.name}.{name}"
+        page = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n   :members:\n"
+        (folder / f"{name}.rst").write_text(page, "utf8")
+        lines.append(f"[`{title}`](api/{name}.rst)\n: {words}\n")
+    with (source / "api.md").open("a", encoding="utf8") as index:
+        index.write("\n" + "\n".join(lines))
