@@ -58,9 +58,7 @@ def build(chapters: Path, out: Path) -> Path:
     tools = Path(__file__).parent
     path = os.pathsep.join(filter(None, [str(ROOT), str(tools), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path}
-    subprocess.run(
-        [*command, *options], check=True, stdout=subprocess.DEVNULL, env=environment
-    )
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL, env=environment)
     return out / "_build" / "html"
 
 

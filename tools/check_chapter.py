@@ -42,8 +42,11 @@ def main() -> int:
     parser.add_argument("--still", type=float, help="stop after so many seconds at a standstill")
     arguments = parser.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars never look the same twice
-    with watch(arguments.still):
-        return pytest.main([*OPTIONS, *map(str, arguments.chapters)], plugins=[Patient()])
+    with watch(arguments.still) as watched:
+        code = pytest.main([*OPTIONS, *map(str, arguments.chapters)], plugins=[Patient()])
+    if watched.struck:
+        print(f"Stopped: no processor time was used for {arguments.still:g} s.", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Sphinx extension: every page says in its head what it is about, for search engines."""
+"""A Sphinx extension for the head of a page: a description for search engines, no idle MathJax."""
 
 from html import escape
 from typing import Any
@@ -29,11 +29,18 @@ def describe(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Called by Sphinx for each page."""
-    if doctree is not None and (text := description(doctree)):
+    if doctree is None:
+        return
+    if text := description(doctree):
         context["metatags"] += f'<meta name="description" content="{escape(text)}" />\n'
+    if not any(doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block))):
+        # Sphinx loads MathJax, a megabyte, where a page further down the contents has a formula.
+        context["script_files"][:] = [
+            script for script in context["script_files"] if "mathjax" not in str(script).lower()
+        ]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("html-page-context", describe)
+    app.connect("html-page-context", describe, priority=900)  # after MathJax has come
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -87,9 +87,10 @@ def run(chapter: Path, out: Path, *, profile: str, still: float | None) -> None:
                 extra_arguments=["--log-level=CRITICAL"],  # of the kernel: it chats on our stderr
             )
         except PapermillExecutionError as error:
-            what = "stood still" if watched.struck else "failed"
-            line = f"{error.ename}: {error.evalue}".splitlines()[0]
-            raise ChapterError(f"{what} in [{error.exec_count}]: {line} (see {failed})") from None
+            line = f"failed in [{error.exec_count}]: {error.ename}: {error.evalue}".splitlines()[0]
+            if watched.struck:
+                line = f"used no processor time for {still:g} s in [{error.exec_count}]"
+            raise ChapterError(f"{line} (see {failed})") from None
         except (CellTimeoutError, DeadKernelError, RuntimeError) as error:  # the last: at the start
             raise ChapterError(f"stopped: {str(error).splitlines()[0]} (see {failed})") from None
     executed = normalise(nbformat.read(failed, as_version=4))

@@ -5,7 +5,6 @@ no processor time, and what is only slow uses all that it gets.
 """
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ class Watch:
         little = SHARE * self.limit + TICKS
         quiet, mark, asked = 0.0, 0.0, set()
         while not self._over.wait(between):
-            watched = own.children(recursive=True) or [own]
+            watched = [p for p in own.children(recursive=True) if _lives(p)] or [own]
             now = _used(watched) - (time.thread_time() if watched == [own] else 0.0)  # of this look
             if abs(now - mark) > little:  # less, when a process has ended
                 quiet, mark = 0.0, now
@@ -47,12 +46,19 @@ class Watch:
             if quiet < self.limit:
                 continue
             self.struck = True
-            print(f"\nNo processor time was used for {self.limit:g} s: stopped.", file=sys.stderr)
             for process in watched:
                 with suppress(psutil.Error):
                     process.send_signal(signal.SIGKILL if process in asked else signal.SIGINT)
             asked.update(watched)
             quiet = max(0.0, self.limit - GRACE)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended; a dead kernel is kept as a zombie by who waits for it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _used(processes: list[psutil.Process]) -> float:
@@ -72,7 +78,7 @@ def watch(limit: float | None) -> Iterator[Watch]:
         limit: Seconds without processor time after which they are stopped, None for never.
 
     Yields:
-        The watch; its ``struck`` says whether something was stopped.
+        The watch; its ``struck`` says whether something was stopped. To say so is the caller's.
     """
     found = Watch(limit or 0)
     if limit:

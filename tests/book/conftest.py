@@ -1,5 +1,6 @@
 """What the tests of the book share."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import nbformat
 import pytest
 from nbformat import v4
 
+import build_book
 import notebooks
+
+ADDED = "Only in this copy."
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +39,21 @@ def write_chapter() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The HTML of the book, from a copy of the chapters with ``ADDED`` at the end of the first."""
+    folder = tmp_path_factory.mktemp("book")
+    chapters = Path(shutil.copytree(build_book.ROOT / "chapters", folder / "run"))
+    first = min(chapters.glob("*.ipynb"))
+    notebook = nbformat.read(first, as_version=4)
+    notebook.cells.append(v4.new_markdown_cell(ADDED))
+    nbformat.write(notebook, first)
+    return build_book.build(chapters, folder)
+
+
+@pytest.fixture(scope="session")
+def added() -> str:
+    """What stands at the end of the first chapter of ``html`` alone."""
+    return ADDED

@@ -53,7 +53,11 @@ def test_another_profile_reaches_the_chapter(tmp_path: Path, write_chapter: Writ
     [
         ("raise ValueError('lost the digits')", [], "ValueError: lost the digits"),
         ("import os; os._exit(1)", [], "kernel died"),
-        ("import time; time.sleep(600)", ["--still", "1.5"], "stood still in [3]"),
+        (
+            "import time; time.sleep(600)",
+            ["--still", "1.5"],
+            "used no processor time for 1.5 s in [3]",
+        ),
         ("import sys; sys.stderr.write('careless')", [], "stderr"),
     ],
 )
