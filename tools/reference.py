@@ -1,11 +1,19 @@
 """Write the pages of the library's reference, one a public module. Sphinx fills them.
 
-The list of modules is read from the package, so that a new module has its page. A module with
-``__all__`` shows what stands there, one without shows all that it defines.
+    python tools/reference.py
+
+says what is wrong with the docstrings, much sooner than the whole book. The list of modules is read
+from the package, so that a new module has its page. A module with ``__all__`` shows what stands
+there, one without shows all that it defines.
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("cli",)  # told by --help
@@ -41,3 +49,28 @@ def write(source: Path, package: Path = ROOT / "mixem") -> None:
         lines.append(f"[`{title}`](api/{name}.rst)\n: {words}\n")
     with (source / "api.md").open("a", encoding="utf8") as index:
         index.write("\n" + "\n".join(lines))
+
+
+def main() -> int:
+    """Build the reference alone, with the book's settings, and print its warnings."""
+    book = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["sphinx"]["config"]
+    used = ("autodoc_", "napoleon_", "nitpick_")
+    settings = {name: value for name, value in book.items() if name.startswith(used)}
+    settings["extensions"] = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+    settings["myst_enable_extensions"] = ["deflist"]
+    settings["root_doc"] = "api"
+    with TemporaryDirectory() as folder:
+        source = Path(folder)
+        lines = [f"{name} = {value!r}" for name, value in settings.items()]
+        lines.append(f"import sys; sys.path.insert(0, {str(ROOT)!r})")
+        (source / "conf.py").write_text("\n".join(lines), "utf8")
+        (source / "api.md").write_text(
+            "# Reference\n\n```{toctree}\n:glob:\napi/*\n```\n", encoding="utf8"
+        )
+        write(source)
+        command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "dummy"]
+        return subprocess.run([*command, source, source / "out"]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
