@@ -36,7 +36,7 @@ def stage(chapters: Path, source: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(".*"))
     for notebook in (source / "chapters").glob("*.ipynb"):
         shutil.copy(chapters / notebook.name, notebook)
-    reference.write(source)
+    reference.write(source, ROOT / "mixem")
 
 
 def build(chapters: Path, out: Path) -> Path:

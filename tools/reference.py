@@ -32,7 +32,7 @@ def modules(package: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def write(source: Path, package: Path = ROOT / "mixem") -> None:
+def write(source: Path, package: Path) -> None:
     """Write ``api/MODULE.rst`` for every module and list them at the end of ``api.md``.
 
     Args:
@@ -67,7 +67,7 @@ def main() -> int:
         (source / "api.md").write_text(
             "# Reference\n\n```{toctree}\n:glob:\napi/*\n```\n", encoding="utf8"
         )
-        write(source)
+        write(source, ROOT / "mixem")
         command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "dummy"]
         return subprocess.run([*command, source, source / "out"]).returncode
 

@@ -65,3 +65,24 @@ def test_the_reference_follows_the_package(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "api").iterdir()) == ["sub.rst", "tool.rst"]
     assert ".. automodule:: own.tool\n" in (tmp_path / "api" / "tool.rst").read_text()
     assert "[`own.sub`](api/sub.rst)\n: Below." in (tmp_path / "api.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [("See :func:`near`.", 0), ("See :func:`nowhere`.", 1)], ids=["good", "bad"]
+)
+def test_the_reference_can_be_checked_alone(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: str,
+    code: int,
+) -> None:
+    package = tmp_path / "mixem"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "tool.py").write_text(f'"""{words}"""\n\n\ndef near():\n    """Here."""\n')
+    (tmp_path / "_config.yml").write_bytes((root / "_config.yml").read_bytes())
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    assert reference.main() == code
+    assert ("nowhere" in capfd.readouterr().err) == bool(code)
