@@ -227,7 +227,7 @@ def test_there_is_math(visit: Callable[[str, str], Visit]) -> None:
 
 @pytest.mark.parametrize("name", WITH_TEXT)
 def test_a_page_describes_itself(visit: Callable[[str, str], Visit], name: str) -> None:
-    assert len(visit(name, "desktop").seen["description"].split()) > 4 or name == "bibliography"
+    assert len(visit(name, "desktop").seen["description"].split()) > 2 or name == "bibliography"
 
 
 @each_page

@@ -26,6 +26,8 @@ def copy(root: Path, tmp_path: Path, write_chapter: Callable[..., Path]) -> Path
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     (tmp_path / "venv" / ".installed").touch()
+    unit = "def test():\n    with open('unit.txt', 'a') as file:\n        file.write('run ')\n"
+    (tmp_path / "tests" / "test_unit.py").write_text(unit)
     write_chapter(tmp_path / "chapters" / "1.ipynb", "print('first')")
     write_chapter(tmp_path / "chapters" / "2.ipynb", FOUND + "assert found, 'not there'")
     write_chapter(tmp_path / "chapters" / "3.ipynb", "print('third')")
@@ -71,14 +73,16 @@ def test_the_test_goes_on_with_what_has_not_passed(copy: Path) -> None:
             word = {"1": "first", "3": "third"}[path.stem]
             code[-1].outputs = [nbformat.v4.new_output("stream", text=f"{word}\n")]
         nbformat.write(notebook, path)
-    failed = make(copy, "test-chapters")
+    failed = make(copy, "test")
     assert failed.returncode != 0
-    assert failed.stdout.count("test session starts") == 3  # the third too, to see all that fails
+    # Unit tests and three chapters: the third too, to see all that fails.
+    assert failed.stdout.count("test session starts") == 4
     assert last_line(failed) == GOES_ON
     (copy / "chapters" / "found.txt").touch()
-    done = make(copy, "test-chapters")
+    done = make(copy, "test")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("test session starts") == 1
     assert "2.ipynb" in done.stdout
-    again = make(copy, "test-chapters")  # all passed: it begins anew
-    assert again.stdout.count("test session starts") == 3
+    assert (copy / "unit.txt").read_text() == "run "
+    again = make(copy, "test")  # all passed: it begins anew
+    assert again.stdout.count("test session starts") == 4
