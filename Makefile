@@ -13,9 +13,17 @@ EXECUTED := $(addprefix _build/,$(CHAPTERS))
 PAPER := $(addprefix _build/paper/,$(CHAPTERS))
 SOURCES := $(shell find mixem results -name '*.py' -o -name '*.json' 2>/dev/null) \
 	$(wildcard tools/*.py) _config.yml
+# What has passed in a make test that has not come to its end.
+PASSED := _build/passed
+PASSED_CHAPTERS := $(addprefix $(PASSED)/,$(CHAPTERS))
+TESTS := $(shell find tests benchmarks .github -type f -not -name '*.py[co]' 2>/dev/null) \
+	$(wildcard *.md *.toml *.yml *.cff) Makefile
 
-# No limit in make reproduce, a generous one where a hanging cell would hold up everything.
-CELL_TIMEOUT ?= 600
+# No cell is stopped for taking long. What uses no processor time for so many seconds is: it waits
+# for something that will not come. make reproduce has no limit, for there it may be a download.
+STILL ?= 600
+# The last words after a failure.
+GOES_ON = || { echo "What is done is kept: the same command goes on where it stopped." >&2; exit 1; }
 
 # glibc gives large blocks back to the system at every step of a training unless told otherwise;
 # keeping them makes small networks up to twice as fast. Other systems ignore these.
@@ -42,25 +50,35 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: $(INSTALLED) $(EXECUTED) ## run the chapters on two CPU cores and build the book in _build/html
-	@$(RUN) tools/build_book.py --chapters _build/chapters --out .
+	@$(RUN) tools/build_book.py --chapters _build/chapters --out . $(GOES_ON)
 
 _build/chapters/%.ipynb: chapters/%.ipynb $(SOURCES) | $(INSTALLED)
-	@$(RUN) tools/run_chapter.py $< $@ --timeout $(CELL_TIMEOUT)
+	@$(RUN) tools/run_chapter.py $< $@ --still $(STILL) $(GOES_ON)
 
 chapters: $(EXECUTED) ## run the chapters and replace the committed ones by the result
 	@for name in $(notdir $(CHAPTERS)); do \
 		cmp -s _build/chapters/$$name chapters/$$name || cp _build/chapters/$$name chapters/; done
 	@touch $(EXECUTED)
 
-test: test-unit test-chapters ## run the unit tests, then every chapter against its outputs
+test: $(PASSED)/unit test-chapters ## run the unit tests, then every chapter against its outputs
+
+$(PASSED)/unit: $(SOURCES) $(CHAPTERS) $(TESTS) $(INSTALLED)
+	@$(RUN) -m pytest $(GOES_ON)
+	@mkdir -p $(@D)
+	@touch $@
 
 test-unit: $(INSTALLED) ## run the unit tests, the examples of the docstrings and the browser tests
 	@$(RUN) -m pytest
 
+# When all have passed, the next test begins anew.
 test-chapters: $(INSTALLED) ## run every chapter and compare its text outputs
-	@TQDM_DISABLE=1 $(RUN) -m pytest --nbval --nbval-current-env \
-		--nbval-cell-timeout $(CELL_TIMEOUT) --nbval-sanitize-with tests/book/sanitize.cfg \
-		$(CHAPTERS)
+	@$(MAKE) --no-print-directory --keep-going $(PASSED_CHAPTERS) $(GOES_ON)
+	@rm -rf $(PASSED)
+
+$(PASSED)/%.ipynb: %.ipynb $(SOURCES) tests/book/sanitize.cfg $(INSTALLED)
+	@$(RUN) tools/check_chapter.py $< --still $(STILL)
+	@mkdir -p $(@D)
+	@touch $@
 
 lint: $(INSTALLED) ## check style and types
 	@$(RUN) -m ruff check .
@@ -68,10 +86,10 @@ lint: $(INSTALLED) ## check style and types
 	@$(RUN) -m mypy
 
 reproduce: $(PAPER) ## run the papers' experiments, best on a GPU, and build that book
-	@$(RUN) tools/build_book.py --chapters _build/paper/chapters --out _build/paper
+	@$(RUN) tools/build_book.py --chapters _build/paper/chapters --out _build/paper $(GOES_ON)
 
 _build/paper/chapters/%.ipynb: chapters/%.ipynb $(SOURCES) | $(INSTALLED)
-	@env -u OMP_NUM_THREADS $(RUN) tools/run_chapter.py $< $@ --profile paper
+	@env -u OMP_NUM_THREADS $(RUN) tools/run_chapter.py $< $@ --profile paper $(GOES_ON)
 
 # BENCH="--device cuda", or "--only losses" to print a part of it.
 bench: $(INSTALLED) ## install other libraries, measure the speed beside them: benchmarks/README.md

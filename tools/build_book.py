@@ -7,27 +7,36 @@ touching the committed ones. The HTML is in OUT/_build/html. Any warning is an e
 """
 
 import argparse
+import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import reference
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("index.md", "appendix-many-gpus.md", "bibliography.md")
-SOURCES = ("_config.yml", "_toc.yml", *PAGES, "references.bib")
+SOURCES = ("_config.yml", "_toc.yml", "references.bib")
 FOLDERS = ("_static", "third_party", "chapters")
+
+
+def pages() -> list[str]:
+    """Return the names of the pages that stand beside the table of contents and in it."""
+    return re.findall(r"\b(?:root|file): ([\w-]+)$", (ROOT / "_toc.yml").read_text("utf8"), re.M)
 
 
 def stage(chapters: Path, source: Path) -> None:
     """Lay out the book's source in ``source``, with the notebooks of ``chapters``."""
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
-    for name in SOURCES:
+    for name in [*SOURCES, *(f"{page}.md" for page in pages())]:
         shutil.copy(ROOT / name, source)
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(".*"))
     for notebook in (source / "chapters").glob("*.ipynb"):
         shutil.copy(chapters / notebook.name, notebook)
+    reference.write(source, ROOT / "mixem")
 
 
 def build(chapters: Path, out: Path) -> Path:
@@ -45,7 +54,11 @@ def build(chapters: Path, out: Path) -> Path:
     # --all: a page left from an earlier build would not show its warnings again.
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
     options = ["--path-output", str(out), "--all", "-W", "-n", "--keep-going"]
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    # The reference shows the library beside this file, whatever else is installed.
+    tools = Path(__file__).parent
+    path = os.pathsep.join(filter(None, [str(ROOT), str(tools), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL, env=environment)
     return out / "_build" / "html"
 
 

@@ -20,6 +20,9 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from notebooks import normalise, problems, repository
+from standstill import watch
+
+PATIENCE = 600  # seconds for a kernel to start, or to hand over an output: busy machines need them
 
 
 class ChapterError(Exception):
@@ -52,14 +55,15 @@ def check_kernel() -> None:
         raise ChapterError(f"would run in another Python ({command}): unset JUPYTER_PATH")
 
 
-def run(chapter: Path, out: Path, *, profile: str, timeout: int | None) -> None:
+def run(chapter: Path, out: Path, *, profile: str, still: float | None) -> None:
     """Execute ``chapter`` with papermill and write the normalised result to ``out``.
 
     Args:
         chapter: The notebook. It runs in its own folder, as in Jupyter.
         out: Where the executed copy goes. It appears only if everything went well.
         profile: Value of the chapter's parameter ``profile``.
-        timeout: Seconds that one cell may take, None for any time.
+        still: Seconds without processor time after which a cell is stopped, None for never. How
+            long a cell takes has no limit.
 
     Raises:
         ChapterError: If a cell fails, or the executed chapter is not what a chapter must be.
@@ -69,22 +73,26 @@ def run(chapter: Path, out: Path, *, profile: str, timeout: int | None) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars never look the same twice
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     check_kernel()
-    try:
-        papermill.execute_notebook(
-            str(chapter),
-            str(failed),
-            parameters=changed_parameters(chapter, {"profile": profile}),
-            cwd=str(chapter.parent),
-            kernel_name="python3",
-            progress_bar=False,
-            execution_timeout=timeout,
-            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which chats on our stderr
-        )
-    except PapermillExecutionError as error:
-        line = f"{error.ename}: {error.evalue}".splitlines()[0]
-        raise ChapterError(f"failed in [{error.exec_count}]: {line} (see {failed})") from None
-    except (CellTimeoutError, DeadKernelError) as error:
-        raise ChapterError(f"stopped: {str(error).splitlines()[0]} (see {failed})") from None
+    with watch(still) as watched:
+        try:
+            papermill.execute_notebook(
+                str(chapter),
+                str(failed),
+                parameters=changed_parameters(chapter, {"profile": profile}),
+                cwd=str(chapter.parent),
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=PATIENCE,
+                iopub_timeout=PATIENCE,
+                extra_arguments=["--log-level=CRITICAL"],  # of the kernel: it chats on our stderr
+            )
+        except PapermillExecutionError as error:
+            line = f"failed in [{error.exec_count}]: {error.ename}: {error.evalue}".splitlines()[0]
+            if watched.struck:
+                line = f"used no processor time for {still:g} s in [{error.exec_count}]"
+            raise ChapterError(f"{line} (see {failed})") from None
+        except (CellTimeoutError, DeadKernelError, RuntimeError) as error:  # the last: at the start
+            raise ChapterError(f"stopped: {str(error).splitlines()[0]} (see {failed})") from None
     executed = normalise(nbformat.read(failed, as_version=4))
     wrong = problems(executed, repository())
     # A run with other parameters has a cell for them, injected without text before it.
@@ -101,7 +109,7 @@ def main() -> int:
     parser.add_argument("chapter", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--profile", default="quick", help="quick (default) or paper")
-    parser.add_argument("--timeout", type=int, help="seconds that one cell may take")
+    parser.add_argument("--still", type=float, help="stop after so many seconds at a standstill")
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
@@ -109,11 +117,14 @@ def main() -> int:
             arguments.chapter,
             arguments.out,
             profile=arguments.profile,
-            timeout=arguments.timeout,
+            still=arguments.still,
         )
     except ChapterError as error:
         print(f"{arguments.chapter} {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{arguments.chapter} was interrupted", file=sys.stderr)
+        return 130
     print(f"{arguments.chapter}: run in {time.monotonic() - start:.0f} s")
     return 0
 
