@@ -1,12 +1,14 @@
 """What kind of images was given: one clear line where a set and a tensor are mixed up."""
 
+import warnings
 from typing import Any
 
+import numpy as np
 import torch
 
 from mixem.errors import InputError
 
-__all__ = ["check_channels", "check_set", "check_tensor"]
+__all__ = ["check_channels", "check_set", "check_tensor", "shared"]
 
 
 def check_tensor(images: Any) -> torch.Tensor:
@@ -54,3 +56,13 @@ def check_channels(images: Any, channels: int) -> None:
             f"images of {found} channel(s) for a network that takes {channels}; "
             f"load them with load_images(..., channels={channels})"
         )
+
+
+def shared(array: "np.ndarray[Any, Any]") -> torch.Tensor:
+    """A tensor of the same memory, also of an array that nobody may write to.
+
+    torch warns of such an array, a mapped file for instance, and nobody here writes to it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

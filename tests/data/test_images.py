@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from mixem.data import NAMES, ImageSet, load_images
-from mixem.data.images import STL10_CLASSES, SUPERCLASSES
+from mixem.data.sources import STL10_CLASSES, SUPERCLASSES
 from mixem.errors import InputError
 
 SETS = ("mnist", "cifar10", "cifar100", "cifar100-20", "stl10", "tiny-imagenet")
