@@ -3,9 +3,9 @@
 from mixem.data.augment import Augmentation
 from mixem.data.cache import CachedFolder, delete_caches, list_caches
 from mixem.data.checks import check_channels, check_set, check_tensor
-from mixem.data.decode import decode
 from mixem.data.images import NAMES, SHAPES, ImageSet, folder_path, load_images
 from mixem.data.operations import normalise
+from mixem.data.picture import decode
 from mixem.data.sources import SOURCES, Source
 
 __all__ = [

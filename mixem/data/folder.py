@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mixem.data.cache import map_pixels, write_cache
-from mixem.data.decode import Picture, pixel_limit, read_picture, top_of
+from mixem.data.picture import Picture, pixel_limit, read_picture, top_of
 from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 
@@ -271,7 +271,7 @@ def _choose(root: Path, found: _Found, split: str) -> _Chosen:
     by_split = {name: _classified(found.pictures, f"{folders[name]}/") for name in known}
     classes = {name: {f.class_name for f in files} - {""} for name, files in by_split.items()}
     inside = tuple(f"{folders[name]}/" for name in wanted)
-    beside = f"lies beside the splits {', '.join(folders.values())}"
+    beside = f"lies beside the splits {', '.join(folders[name] for name in known)}"
     return _Chosen(
         split="+".join(wanted),
         files=[file for name in wanted for file in by_split[name]],
@@ -402,7 +402,7 @@ class _Reading(NamedTuple):
         ):
             for start in range(0, len(self.names), BLOCK):
                 names = self.names[start : start + BLOCK]
-                block = []
+                block: list[NDArray[np.uint8]] = []
                 for name, result in zip(names, pool.map(self.attempt, names), strict=True):
                     if isinstance(result, str):
                         outcome.skipped[name] = result

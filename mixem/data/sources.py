@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from mixem.data.decode import decode
 from mixem.data.folder import read_folder
+from mixem.data.picture import decode
 from mixem.data.root import data_root
 from mixem.errors import InputError
 
@@ -314,12 +314,18 @@ SOURCES: dict[str, Source] = {
     "cifar10": Source(
         _cifar10, "cifar-10-batches-py", 3, 32, 10, CIFAR,
         mirrors=("cifar10", "CIFAR-10-dataset"),
-        content={"train": "", "test": ""},
+        content={
+            "train": "f08ccbf7778b4666bfd11fe3093ed10ef62cc455a7200395b68456dcaeeb7036",
+            "test": "b5f2989ff1aebf506ca8a94dcc4c837ea945d53d313f7df6e50b82791a544824",
+        },
     ),
     "cifar100": Source(
         _cifar100, "cifar-100-python", 3, 32, 100, CIFAR,
         mirrors=("cifar100", "CIFAR-100-dataset"),
-        content={"train": "", "test": ""},
+        content={
+            "train": "1b886fc34e6aa0530fb65f506ae7c701f6f09acda5e18c6912ad04cd8646379b",
+            "test": "74d277935e6a3b83fbe3dd1ac310cabd8b2748d7be538ec6de96fef769e95c9a",
+        },
     ),
     "cifar100-20": Source(_cifar100_20, "cifar-100-python", 3, 32, 20, CIFAR),
     "stl10": Source(

@@ -128,7 +128,7 @@ def read_picture(
             # antialiasing. Other formats ignore this.
             picture.draft(None, (2 * size, 2 * size))
             with _BUDGET.of(picture.width * picture.height):
-                return _squared(picture, size, channels, tops or {})._replace(note=note)
+                return _squared(picture, size, channels, tops or {}, note)
     except (InputError, MemoryError):
         raise
     # Pillow's readers raise whatever a broken file leads them to: OSError, SyntaxError,
@@ -139,11 +139,17 @@ def read_picture(
         raise InputError(_reason(error)) from error
 
 
-def _squared(picture: Image.Image, size: int, channels: int, tops: Mapping[str, int]) -> Picture:
+def _squared(
+    picture: Image.Image, size: int, channels: int, tops: Mapping[str, int], note: str
+) -> Picture:
     """The picture upright, as 8 bits, its central square resized."""
-    deep_colour = ";16" in str(picture.tile[:1]) and not picture.mode.startswith("I")
+    deep_colour = ";16" in str(getattr(picture, "tile", [])[:1]) and not picture.mode.startswith(
+        "I"
+    )
     known = picture.format in SCALED
     upright = _upright(picture)
+    if note:
+        upright = upright.convert("RGB")
     if deep_colour:
         _check_deep_colour(upright)
     kind, peak = "", 0.0
@@ -162,7 +168,7 @@ def _squared(picture: Image.Image, size: int, channels: int, tops: Mapping[str, 
     if colours is not None:
         square = ImageCms.applyTransform(square, colours).convert(mode)  # type: ignore[union-attr]
     pixels = np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
-    return Picture(pixels, kind, peak)
+    return Picture(pixels, kind, peak, note)
 
 
 def _open(path: str | Path) -> Image.Image:
@@ -210,12 +216,14 @@ def _pages_and_channels(picture: Image.Image) -> str:
         return ""
     if (pages := picture.n_frames) > 1:
         picture.seek(1)
-        reduced_or_mask = picture.tag_v2.get(TiffImagePlugin.NEWSUBFILETYPE, 0) & 5
+        reduced_or_mask = picture.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 5
         picture.seek(0)
         if not reduced_or_mask:
             raise InputError(f"a stack of {pages} pictures; save each as a file of its own")
     samples = picture.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    if picture.mode == "RGB" and samples > 3:
+    # Pillow takes a fourth channel of unknown meaning (infrared, say) for transparency.
+    transparency = picture.mode != "RGB" and TiffImagePlugin.EXTRASAMPLES in picture.tag_v2
+    if picture.mode in ("RGB", "RGBA") and samples > 3 and not transparency:
         return f"the first 3 of {samples} channels were read"
     return ""
 
@@ -257,8 +265,8 @@ def _check_deep_colour(picture: Image.Image) -> None:
 
     A quarter of the range is what 14 bits in 16 fill. Such a file would come out black.
     """
-    bands = picture.split()
-    most = max(band.getextrema()[1] for band in bands[: 1 if picture.mode == "LA" else 3])
+    values = np.asarray(picture)
+    most = values[..., : 1 if picture.mode == "LA" else 3].max()
     if 0 < most < 64:
         raise InputError(
             "colours of 16 bits that fill a quarter of their range at most; save it as 8 bits"
