@@ -1,8 +1,28 @@
 """Images in memory as uint8 tensors, and the augmentation of whole batches on their device."""
 
 from mixem.data.augment import Augmentation
-from mixem.data.folder import decode
-from mixem.data.images import NAMES, SHAPES, ImageSet, load_images
+from mixem.data.cache import CachedFolder, delete_caches, list_caches
+from mixem.data.checks import check_channels, check_set, check_tensor
+from mixem.data.images import NAMES, SHAPES, ImageSet, folder_path, load_images
 from mixem.data.operations import normalise
+from mixem.data.picture import decode
+from mixem.data.sources import SOURCES, Source
 
-__all__ = ["NAMES", "SHAPES", "Augmentation", "ImageSet", "decode", "load_images", "normalise"]
+__all__ = [
+    "NAMES",
+    "SHAPES",
+    "SOURCES",
+    "Augmentation",
+    "CachedFolder",
+    "ImageSet",
+    "Source",
+    "check_channels",
+    "check_set",
+    "check_tensor",
+    "decode",
+    "delete_caches",
+    "folder_path",
+    "list_caches",
+    "load_images",
+    "normalise",
+]

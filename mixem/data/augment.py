@@ -4,13 +4,18 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import get_worker_info
 
 from mixem.data import operations
+from mixem.data.checks import check_tensor
 from mixem.distributed import rank, size
 from mixem.errors import InputError
+
+__all__ = ["Augmentation", "central_square", "draw_order"]
 
 COLOUR: dict[str, Callable[..., torch.Tensor]] = {
     "brightness": operations.adjust_brightness,
@@ -34,6 +39,10 @@ class Augmentation:
     jitter, greyscale, blur, normalisation, in this order (``affine_first`` puts the affine map
     before the crop). Each image has its own draws; only the order of the four jitter operations is
     shared by a batch (torchvision draws it for each image).
+
+    Call it in the main process, on the batches that a ``DataLoader`` hands over. Workers are not
+    needed, and are refused: each has a copy of the generator, so that all of them, and every
+    epoch, would get the same draws.
 
     >>> views = Augmentation(size=32, crop_scale=(0.2, 1.0), flip=0.5)
     >>> images = torch.zeros(4, 3, 48, 64, dtype=torch.uint8)
@@ -119,6 +128,12 @@ class Augmentation:
         for field in fields(self):
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
+        self._check_sizes()
+        self._check_strengths()
+        self._check_normalisation()
+
+    def _check_sizes(self) -> None:
+        """Whole numbers of pixels."""
         self._check("size", "a whole number from 1 on", _whole(self.size) and self.size >= 1)
         sides = isinstance(self.crop_sides, tuple) and all(
             _whole(side) and side >= 1 for side in self.crop_sides
@@ -130,6 +145,12 @@ class Augmentation:
             value = getattr(self, name)
             whole = value is None or (_whole(value) and value >= 1)
             self._check(name, "a whole number from 1 on", whole)
+        kernel, most = self.blur_kernel, 2 * self.size - 1
+        odd = kernel is None or (_whole(kernel) and kernel in range(1, most + 1, 2))
+        self._check("blur_kernel", f"an odd number from 1 to {most}", odd)
+
+    def _check_strengths(self) -> None:
+        """Probabilities, strengths and ranges."""
         for name in ("centre", "flip", "affine", "cutout", "jitter", "grey", "blur"):
             self._check_number(name, 0, 1)
         for name, most in (("degrees", 180), ("translate", 1), ("shear", 89), ("hue", 0.5)):
@@ -145,16 +166,14 @@ class Augmentation:
         fits = wide is None or (_finite(wide) and 0 < wide <= 1)
         self._check("cutout_width", "a number above 0, at most 1, or None", fits)
         self._check("linear_colour", "True or False", isinstance(self.linear_colour, bool))
-        self._check(
-            "blur_kernel",
-            f"an odd number from 1 to {2 * self.size - 1}",
-            self.blur_kernel is None
-            or (_whole(self.blur_kernel) and self.blur_kernel in range(1, 2 * self.size, 2)),
-        )
+
+    def _check_normalisation(self) -> None:
+        """As many means as standard deviations."""
+        expected = "a tuple with as many numbers as std"
         numbers = isinstance(self.mean, tuple) and isinstance(self.std, tuple)
         numbers = numbers and all(_finite(value) for value in (*self.mean, *self.std))
-        self._check("mean", "a tuple with as many numbers as std", numbers)
-        self._check("mean", "a tuple with as many numbers as std", len(self.mean) == len(self.std))
+        self._check("mean", expected, numbers)
+        self._check("mean", expected, len(self.mean) == len(self.std))
         self._check("std", "a tuple of numbers above 0", all(value > 0 for value in self.std))
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -168,9 +187,15 @@ class Augmentation:
             float32 ``(N, C, size, size)``, in [0, 1] before normalisation.
 
         Raises:
-            InputError: If the images or the number of means do not fit.
+            InputError: If the images or the number of means do not fit, or in a worker of a
+                ``DataLoader``.
         """
         self.check_images(images)
+        if get_worker_info() is not None:
+            raise InputError(
+                "views in a worker of a DataLoader would repeat themselves, for each worker has a "
+                "copy of the generator; call the augmentation in the main process, on each batch"
+            )
         n, c, h, w = images.shape
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             # With several processes, the j-th image here is number j * size() + rank() of all.
@@ -217,56 +242,77 @@ class Augmentation:
             ``contrast``, ``saturation``, ``hue``; ``grey``; ``sigma``. ``(n,)`` where nothing else
             is said; an image that is left alone has the parameter that changes nothing.
         """
+        dice = _Dice(n, generator)
+        # The order is part of the recipe: what is drawn first moves all that is drawn after it.
+        return (
+            self._draw_crop(height, width, dice)
+            | self._draw_map(dice)
+            | self._draw_hole(dice)
+            | self._draw_colours(dice)
+            | ({"sigma": self._draw_sigma(dice)} if self.blur else {})
+        )
 
-        def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-            draw = torch.rand(n, *shape, generator=generator, device=generator.device)
-            return draw.mul_(high - low).add_(low)
-
-        def happens(probability: float) -> torch.Tensor:
-            return (uniform(0, 1) < probability).float()
-
-        draws = {}
+    def _draw_crop(self, height: int, width: int, dice: "_Dice") -> dict[str, torch.Tensor]:
+        """``box`` and ``mirror``."""
         if self.crop_scale is not None:
-            draws["box"] = self._draw_box(height, width, uniform)
+            box = self._draw_box(height, width, dice.uniform)
         elif self.crop_sides:
-            draws["box"] = self._draw_square(height, width, uniform)
+            box = self._draw_square(height, width, dice.uniform)
         elif self.flip:
-            box = central_square(height, width, side=self.plain_side)
-            draws["box"] = torch.stack([uniform(value, value) for value in box], 1)
-        if "box" in draws:
-            draws["mirror"] = happens(self.flip)
-        if self.degrees or self.translate or self.scale or self.shear:
-            draws["angle"] = uniform(-self.degrees, self.degrees)
-            draws["translate"] = uniform(-self.translate, self.translate, 2)
-            draws["scale"] = uniform(*(self.scale or (1, 1)))
-            draws["shear"] = uniform(-self.shear, self.shear)
-            if self.affine < 1:
-                chosen = happens(self.affine)
-                draws["angle"].mul_(chosen)
-                draws["translate"].mul_(chosen[:, None])
-                draws["scale"].sub_(1).mul_(chosen).add_(1)
-                draws["shear"].mul_(chosen)
-        if self.cutout:
-            low, high = (int(share * self.size) for share in self.cutout_sides)
-            tall = uniform(low, high + 1).floor_().clamp_max_(high).mul_(happens(self.cutout))
-            wide = tall
-            if self.cutout_width is not None:
-                wide = torch.full_like(tall, int(self.cutout_width * self.size))
-            sides = torch.stack([tall, wide], 1)
-            draws["hole"] = torch.cat([_corner(self.size - sides, uniform), sides], 1)
+            square = central_square(height, width, side=self.plain_side)
+            box = torch.stack([dice.uniform(value, value) for value in square], 1)
+        else:
+            return {}
+        return {"box": box, "mirror": dice.happens(self.flip)}
+
+    def _draw_map(self, dice: "_Dice") -> dict[str, torch.Tensor]:
+        """``angle``, ``translate``, ``scale``, ``shear``."""
+        if not (self.degrees or self.translate or self.scale or self.shear):
+            return {}
+        draws = {
+            "angle": dice.uniform(-self.degrees, self.degrees),
+            "translate": dice.uniform(-self.translate, self.translate, 2),
+            "scale": dice.uniform(*(self.scale or (1, 1))),
+            "shear": dice.uniform(-self.shear, self.shear),
+        }
+        if self.affine < 1:
+            chosen = dice.happens(self.affine)
+            draws["angle"].mul_(chosen)
+            draws["translate"].mul_(chosen[:, None])
+            draws["scale"].sub_(1).mul_(chosen).add_(1)
+            draws["shear"].mul_(chosen)
+        return draws
+
+    def _draw_hole(self, dice: "_Dice") -> dict[str, torch.Tensor]:
+        """``hole``: top, left, height, width, a height of 0 for none."""
+        if not self.cutout:
+            return {}
+        low, high = (int(share * self.size) for share in self.cutout_sides)
+        tall = dice.uniform(low, high + 1).floor_().clamp_max_(high)
+        tall.mul_(dice.happens(self.cutout))
+        wide = tall
+        if self.cutout_width is not None:
+            wide = torch.full_like(tall, int(self.cutout_width * self.size))
+        sides = torch.stack([tall, wide], 1)
+        return {"hole": torch.cat([_corner(self.size - sides, dice.uniform), sides], 1)}
+
+    def _draw_colours(self, dice: "_Dice") -> dict[str, torch.Tensor]:
+        """``brightness``, ``contrast``, ``saturation``, ``hue``; ``grey``."""
+        draws = {}
         if self.jitter:
-            chosen = happens(self.jitter)
+            chosen = dice.happens(self.jitter)
             for name in ("brightness", "contrast", "saturation"):
                 if strength := getattr(self, name):
-                    change = uniform(max(-strength, -1), strength)
+                    change = dice.uniform(max(-strength, -1), strength)
                     draws[name] = change.mul_(chosen).add_(1)
             if self.hue:
-                draws["hue"] = uniform(-self.hue, self.hue).mul_(chosen)
+                draws["hue"] = dice.uniform(-self.hue, self.hue).mul_(chosen)
         if self.grey:
-            draws["grey"] = happens(self.grey)
-        if self.blur:
-            draws["sigma"] = uniform(*self.blur_sigma).mul_(happens(self.blur))
+            draws["grey"] = dice.happens(self.grey)
         return draws
+
+    def _draw_sigma(self, dice: "_Dice") -> torch.Tensor:
+        return dice.uniform(*self.blur_sigma).mul_(dice.happens(self.blur))
 
     def _draw_box(
         self, height: int, width: int, uniform: Callable[..., torch.Tensor]
@@ -349,6 +395,7 @@ class Augmentation:
 
     def check_images(self, images: torch.Tensor) -> None:
         """Raise :class:`InputError` unless views of these images can be drawn."""
+        check_tensor(images)
         shape = tuple(images.shape)
         if images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
             raise InputError(
@@ -390,6 +437,23 @@ class Augmentation:
                 and 0 < value[0] <= value[1] <= high
             ),
         )
+
+
+class _Dice(NamedTuple):
+    """Draws for ``n`` images."""
+
+    n: int
+    generator: torch.Generator
+
+    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
+        """``(n, *shape)`` from ``low`` to ``high``."""
+        device = self.generator.device
+        draw = torch.rand(self.n, *shape, generator=self.generator, device=device)
+        return draw.mul_(high - low).add_(low)
+
+    def happens(self, probability: float) -> torch.Tensor:
+        """``(n,)``, 1 with this probability, else 0."""
+        return (self.uniform(0, 1) < probability).float()
 
 
 def central_square(

@@ -3,40 +3,49 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from tqdm import tqdm
 
+from mixem.data.cache import map_pixels, write_cache
+from mixem.data.picture import Picture, pixel_limit, read_picture, top_of
+from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 
-# Pillow reads .heic only with a plug-in; it is here so that such photographs are named as skipped.
+__all__ = ["ENDINGS", "Folder", "read_folder"]
+
+# What Pillow reads; .heic only with a plug-in, without which such photographs are named as skipped.
 ENDINGS = (
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
-    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jfif",
+    ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png",
+    ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 SPLITS = ("train", "test", "val", "unlabeled")
+SPELLINGS = {name: name for name in SPLITS} | {
+    "training": "train", "testing": "test", "valid": "val", "validation": "val", "dev": "val",
+    "unlabelled": "unlabeled",
+}  # fmt: skip
+# What archives, network drives and systems leave behind, beside what is hidden.
+LEFTOVERS = (
+    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+    "Thumbs.db", "desktop.ini",
+)  # fmt: skip
 BLOCK = 1024  # pictures decoded at a time: what is held in memory beside the result
-DECODING = 2  # part of a cache's key; to be raised when the same file decodes differently
-TURNS = {  # what makes a picture with this orientation entry upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+DECODING = 3  # part of a cache's key; to be raised when the same file decodes differently
 MANY = 2000  # pictures from which on a progress bar is shown
+NAMES_OF_KINDS = {"integer": "16-bit", "float": "floating-point"}
+EMPTY = np.empty(0, np.uint8)
 
 
 class Folder(NamedTuple):
@@ -44,10 +53,16 @@ class Folder(NamedTuple):
 
     Attributes:
         images: uint8 ``(N, C, size, size)``, mapped from a file if they are large.
-        labels: int64 ``(N,)``, -1 for pictures outside the class folders; None if all are.
+        labels: int64 ``(N,)``, -1 for pictures outside the class folders; None if all are, or if
+            there is only one class.
         class_names: Names of the class folders; () without labels.
         files: Path of each image relative to the folder, with "/".
-        skipped: Relative path and reason, in one line, of each file that could not be read.
+        skipped: Relative path and reason, in one line, of each file and sub-folder that could
+            not be read.
+        passed_over: Ending and number of the files that are no pictures by their ending, the most
+            frequent first; "" for no ending.
+        notes: What else is worth knowing, a line each: what white is in pictures of more than 8
+            bits, channels that were left out.
     """
 
     images: torch.Tensor
@@ -55,6 +70,8 @@ class Folder(NamedTuple):
     class_names: tuple[str, ...]
     files: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
+    passed_over: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
 
 
 class _File(NamedTuple):
@@ -64,212 +81,150 @@ class _File(NamedTuple):
     class_name: str
 
 
+@dataclass
+class _Found:
+    """All that lies below a folder, as paths relative to it."""
+
+    pictures: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Chosen:
+    """The files of a split in a fixed order, and what belongs to them."""
+
+    split: str
+    files: list[_File]
+    class_names: tuple[str, ...]
+    elsewhere: set[str]  # classes of the other splits
+    others: list[str]
+    skipped: dict[str, str]
+
+
+@dataclass
+class _Outcome:
+    """What reading found, beside the pixels."""
+
+    pictures: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    deep: list[tuple[int, str, Picture]] = field(default_factory=list)  # row, file, without pixels
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)  # written at the end
+
+
 def read_folder(
     path: str | Path,
     *,
     split: str,
     size: int,
     channels: int,
-    cache: Path,
+    cache: str | Path | None,
     memory_limit: int,
+    max_pixels: int | None,
 ) -> Folder:
     """Read the pictures below a folder.
 
     Sub-folders are classes, and what lies deeper belongs to the class above it; pictures beside
-    the class folders are unlabelled. If the sub-folders are called train, test, val or unlabeled
-    and one of them is train or test, they are splits with classes of their own. Hidden files and
-    files without the ending of a picture are passed over.
+    the class folders are unlabelled. Pictures in one sub-folder alone have no class. Sub-folders
+    called train, test, val or unlabeled, in any spelling (Training, valid, validation, dev,
+    unlabelled), are splits with classes of their own; others beside them are refused. Hidden
+    files, what archives and network drives leave behind, and folders without pictures are passed
+    over; files without the ending of a picture are counted.
 
     Args:
         path: The folder.
         split: One of its splits, several joined by "+", or "all". A folder without splits knows
             "all" and, meaning the same, "train+test", "train" and "unlabeled".
-        size: Height and width; see :func:`decode`.
+        size: Height and width; see :func:`mixem.data.decode`.
         channels: 1 or 3.
-        cache: Folder for the decoded pixels of large folders.
+        cache: Folder for the decoded pixels of large folders; None for the default.
         memory_limit: Bytes of decoded pixels from which on they go to the cache.
+        max_pixels: Skip pictures with more pixels; None for Pillow's own limit.
 
     Raises:
         InputError: If there is no such folder or split, if no picture can be read, or if the
             cache cannot be written.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
         raise InputError(f"the folder {str(root)!r} {what}; give a folder of pictures")
     try:
-        files, class_names = _list(root, split)
+        found = _look_through(root)
     except OSError as error:
         raise InputError(
             f"the folder {error.filename!r} cannot be read: {error.strerror}"
         ) from error
-    if not files:
-        raise InputError(
-            f"no picture in {str(root)!r}; give a folder with files that end in .jpg, .png, ..."
-        )
-    if len(files) * channels * size**2 > memory_limit:
-        images, skipped = _through_cache(root, files, size=size, channels=channels, cache=cache)
+    chosen = _choose(root, found, split)
+    passed_over = _by_ending(chosen.others)
+    if not chosen.files:
+        raise InputError(_nothing(root, chosen, passed_over))
+    reading = _Reading(root, [file.name for file in chosen.files], size, channels, max_pixels)
+    if len(chosen.files) * channels * size**2 > memory_limit:
+        images, outcome = reading.through_cache(data_root(cache), chosen.split)
     else:
-        images, skipped = _into_memory(root, files, size=size, channels=channels)
+        images, outcome = reading.into_memory()
+    bad = outcome.skipped
     if not len(images):
-        first = "; ".join(f"{name!r}: {reason}" for name, reason in list(skipped.items())[:3])
-        raise InputError(f"none of the {len(files)} pictures in {str(root)!r} is readable: {first}")
-    good = [file for file in files if file.name not in skipped]
-    number = {"": -1} | {name: i for i, name in enumerate(class_names)}
+        first = "; ".join(f"{name!r}: {reason}" for name, reason in list(bad.items())[:3])
+        raise InputError(f"none of the {len(bad)} pictures in {str(root)!r} is readable: {first}")
+    good = [file for file in chosen.files if file.name not in bad]
+    number = {"": -1} | {name: i for i, name in enumerate(chosen.class_names)}
     labels = torch.tensor([number[file.class_name] for file in good])
-    labelled = bool((labels >= 0).any())
+    # Where there is only one class there is nothing to tell apart, and nothing to score.
+    classes = {file.class_name for file in good} - {""}
+    labelled = bool(classes) and len(classes | chosen.elsewhere) > 1
     return Folder(
         images=images,
         labels=labels if labelled else None,
-        class_names=class_names if labelled else (),
+        class_names=chosen.class_names if labelled else (),
         files=tuple(file.name for file in good),
-        skipped=tuple(skipped.items()),
+        skipped=(*chosen.skipped.items(), *bad.items()),
+        passed_over=passed_over,
+        notes=tuple(outcome.notes),
     )
 
 
-def decode(path: str | Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """Decode one picture.
-
-    It is turned upright as its EXIF entry says, its shorter side is resized (bilinear,
-    antialiased) and its central square cut out. Transparent pixels become white, 16-bit pixels
-    are scaled to 8 bits, of an animation the first frame counts.
-
-    Args:
-        path: The file.
-        size: Height and width of the result.
-        channels: 3 for RGB, 1 for grey.
-
-    Returns:
-        uint8 ``(channels, size, size)``.
-
-    Raises:
-        InputError: If the file is no whole picture; the message is the reason, without the path.
-    """
-    try:
-        with Image.open(path) as picture:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and picture.width * picture.height > limit:
-                raise InputError(
-                    f"{picture.width} x {picture.height} pixels are more than Pillow's limit"
-                )
-            # JPEG can decode at a half, a quarter or an eighth; twice the size is kept for
-            # antialiasing. Other formats ignore this.
-            picture.draft(None, (2 * size, 2 * size))
-            upright = _upright(picture)
-            left = (upright.width - (side := min(upright.size))) / 2
-            top = (upright.height - side) / 2
-            square = _as_mode(upright, "L" if channels == 1 else "RGB").resize(
-                (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
-            )
-    except InputError:
-        raise
-    # Pillow's readers raise whatever a broken file leads them to: OSError, SyntaxError,
-    # ValueError, struct.error, IndexError, ...
-    except Exception as error:
-        raise InputError(_reason(error)) from error
-    return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
+# What is there ----------------------------------------------------------------------------------
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF entry says.
+def _look_through(root: Path) -> _Found:
+    """All that lies below a folder and is not hidden, at every level by name."""
+    found = _Found()
 
-    Not by ``ImageOps.exif_transpose``, which writes all entries anew and fails where one of them,
-    whichever, is odd.
-    """
-    picture.load()
-    try:
-        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # entries that cannot be read say nothing
-        turn = None
-    return picture if turn is None else picture.transpose(turn)
+    def visit(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+        try:
+            entries, identity = _entries(folder), _identity(folder)
+        except OSError as error:
+            if not prefix:
+                raise
+            found.unreadable[prefix[:-1]] = error.strerror or str(error)
+            return
+        if identity in above:  # a link back to a folder further up
+            return
+        for entry in entries:
+            name = prefix + entry.name
+            if _is_folder(entry):
+                visit(Path(entry.path), f"{name}/", above | {identity})
+            elif not entry.name.lower().endswith(ENDINGS):
+                found.others.append(name)
+            elif _is_file(entry):
+                found.pictures.append(name)
 
-
-def _as_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """The picture as 8-bit "L" or "RGB"."""
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise InputError("32-bit pixels, whose range is not known")
-        picture = Image.fromarray((values // 257).astype(np.uint8))
-    elif picture.mode == "F":
-        raise InputError("floating-point pixels, whose range is not known")
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert(mode)
-
-
-def _reason(error: Exception) -> str:
-    """One line on why a picture cannot be read."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture that Pillow can read"
-    if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than Pillow's limit"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _list(root: Path, split: str) -> tuple[list[_File], tuple[str, ...]]:
-    """Files of a split in a fixed order, and the names of the classes of all splits."""
-    own = {entry.name for entry in _entries(root) if _is_folder(entry)}
-    has_splits = bool(own & {"train", "test"}) and own <= set(SPLITS)
-    known = [name for name in SPLITS if name in own] if has_splits else []
-    if not has_splits:
-        if split not in ("all", "train+test", "train", "unlabeled"):
-            raise InputError(
-                f"the folder {str(root)!r} has no split {split!r}; give 'all', or put the "
-                "pictures into sub-folders train and test"
-            )
-        files = list(_classified(root, root))
-    else:
-        wanted = known if split == "all" else split.split("+")
-        if not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):
-            raise InputError(
-                f"the folder {str(root)!r} has no split {split!r}; give 'all' or one of "
-                f"{', '.join(known)}, or several joined by +"
-            )
-        by_split = {name: list(_classified(root, root / name)) for name in known}
-        files = [file for name in wanted for file in by_split[name]]
-        # Classes are numbered alike in every split, also where a class is missing.
-        all_files = [file for name in known for file in by_split[name]]
-        return files, tuple(sorted({file.class_name for file in all_files} - {""}))
-    return files, tuple(sorted({file.class_name for file in files} - {""}))
-
-
-def _classified(root: Path, folder: Path) -> Iterator[_File]:
-    """Pictures of a folder whose sub-folders are classes: first its own, then class by class."""
-    for entry in _entries(folder):
-        if _is_picture(entry):
-            yield _File(Path(entry.path).relative_to(root).as_posix(), "")
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            for path in _pictures(Path(entry.path), above=frozenset([_identity(folder)])):
-                yield _File(path.relative_to(root).as_posix(), entry.name)
-
-
-def _pictures(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Pictures at any depth; a link back to a folder further up is not followed."""
-    if (identity := _identity(folder)) in above:
-        return
-    for entry in _entries(folder):
-        if _is_picture(entry):
-            yield Path(entry.path)
-        elif _is_folder(entry):
-            yield from _pictures(Path(entry.path), above | {identity})
+    visit(root, "", frozenset())
+    return found
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, by name."""
+    """What is in a folder and neither hidden nor a leftover, by name."""
     with os.scandir(folder) as entries:
-        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        shown = [e for e in entries if not e.name.startswith(".") and e.name not in LEFTOVERS]
+    return sorted(shown, key=lambda entry: entry.name)
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, or a link to a file or to nothing, with the ending of a picture."""
-    if not entry.name.lower().endswith(ENDINGS):
-        return False
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link to a file or to nothing."""
     if entry.is_symlink():
         target = Path(entry.path)
         return target.is_file() or not target.exists()
@@ -278,7 +233,10 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder or a link to one; a link to itself is not."""
-    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+    try:
+        return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+    except OSError:  # a link into a folder without rights
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -287,102 +245,224 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _decoded(
-    root: Path, files: list[_File], *, size: int, channels: int
-) -> Iterator[tuple[NDArray[np.uint8], dict[str, str]]]:
-    """Block by block, the pixels ``(n, C, size, size)`` of the good files and the bad files."""
-    Image.init()  # loads every format now; several threads doing so at once get in each other's way
+# Splits and classes -----------------------------------------------------------------------------
 
-    def attempt(file: _File) -> NDArray[np.uint8] | str:
+
+def _choose(root: Path, found: _Found, split: str) -> _Chosen:
+    """The files of a split."""
+    folders = _splits(root, found)
+    if not folders:
+        if split not in ("all", "train+test", "train", "unlabeled"):
+            raise InputError(
+                f"the folder {str(root)!r} has no split {split!r}; give 'all', or put the "
+                "pictures into sub-folders train and test"
+            )
+        files = _classified(found.pictures, "")
+        names = {file.class_name for file in files} - {""}
+        skipped = found.unreadable
+        return _Chosen("all", files, tuple(sorted(names)), set(), found.others, skipped)
+    known = [name for name in SPLITS if name in folders]
+    wanted = known if split == "all" else [SPELLINGS.get(s.lower(), s) for s in split.split("+")]
+    if not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):
+        raise InputError(
+            f"the folder {str(root)!r} has no split {split!r}; give 'all' or one of "
+            f"{', '.join(known)}, or several joined by +"
+        )
+    by_split = {name: _classified(found.pictures, f"{folders[name]}/") for name in known}
+    classes = {name: {f.class_name for f in files} - {""} for name, files in by_split.items()}
+    inside = tuple(f"{folders[name]}/" for name in wanted)
+    beside = f"lies beside the splits {', '.join(folders[name] for name in known)}"
+    return _Chosen(
+        split="+".join(wanted),
+        files=[file for name in wanted for file in by_split[name]],
+        # Classes are numbered alike in every split, also where a class is missing.
+        class_names=tuple(sorted(set().union(*classes.values()))),
+        elsewhere=set().union(*(classes[name] for name in known if name not in wanted)),
+        others=[name for name in found.others if name.startswith(inside)],
+        skipped={name: beside for name in found.pictures if "/" not in name}
+        | {k: v for k, v in found.unreadable.items() if f"{k}/".startswith(inside)},
+    )
+
+
+def _splits(root: Path, found: _Found) -> dict[str, str]:
+    """The folders that are splits, by the name of the split; {} if sub-folders are classes."""
+    tops = sorted({name.partition("/")[0] for name in found.pictures if "/" in name})
+    folders: dict[str, str] = {}
+    for top in tops:
+        if name := SPELLINGS.get(top.lower()):
+            if name in folders:
+                raise InputError(
+                    f"{folders[name]!r} and {top!r} in {str(root)!r} are both the split {name}; "
+                    "put their pictures into one of them"
+                )
+            folders[name] = top
+    if not (beside := [top for top in tops if top not in folders.values()]):
+        return folders
+    # "train" beside "bus" and "plane" may well be a class: not so if it has classes itself, or if
+    # there is another such name.
+    three = {name: folder for name, folder in folders.items() if name != "unlabeled"}
+    inner = tuple(f"{folder}/" for folder in three.values())
+    deeper = any(name.count("/") > 1 and name.startswith(inner) for name in found.pictures)
+    if len(three) > 1 or (three and deeper):
+        shown = ", ".join(repr(name) for name in beside[:5]) + (", ..." if beside[5:] else "")
+        raise InputError(
+            f"the folder {str(root)!r} has {', '.join(map(repr, three.values()))} and beside it "
+            f"{shown}, neither a split nor a class; move that elsewhere, or give the folder of "
+            "one split"
+        )
+    return {}
+
+
+def _classified(pictures: list[str], prefix: str) -> list[_File]:
+    """Pictures of a folder whose sub-folders are classes: first its own, then class by class."""
+    files = []
+    for name in pictures:
+        if name.startswith(prefix):
+            first, slash, _ = name[len(prefix) :].partition("/")
+            files.append(_File(name, first if slash else ""))
+    return sorted(files, key=lambda file: file.class_name)  # within a class as they were found
+
+
+def _by_ending(names: list[str]) -> tuple[tuple[str, int], ...]:
+    """Endings and how often they occur, the most frequent first."""
+    endings = Counter(Path(name).suffix.lower() for name in names)
+    return tuple(sorted(endings.items(), key=lambda row: (-row[1], row[0])))
+
+
+def _nothing(root: Path, chosen: _Chosen, passed_over: tuple[tuple[str, int], ...]) -> str:
+    """What to say of a folder without a picture."""
+    there = [f"{number} {ending or 'without an ending'}" for ending, number in passed_over[:3]]
+    there += [f"{name!r}: {reason}" for name, reason in list(chosen.skipped.items())[:3]]
+    what = f" (but {', '.join(there)})" if there else ""
+    return (
+        f"no picture in {str(root)!r}{what}; give a folder with files that end in .jpg, .png, ..."
+    )
+
+
+# Reading ----------------------------------------------------------------------------------------
+
+
+class _Reading(NamedTuple):
+    """Files to be decoded alike."""
+
+    root: Path
+    names: list[str]
+    size: int
+    channels: int
+    max_pixels: int | None
+
+    def into_memory(self) -> tuple[torch.Tensor, _Outcome]:
+        """The images as a tensor in memory."""
+        outcome = _Outcome()
+        shape = (len(self.names), self.channels, self.size, self.size)
+        images = torch.empty(shape, dtype=torch.uint8)
+        pixels = images.numpy()
+        for block in self.blocks(outcome):
+            pixels[outcome.pictures - len(block) : outcome.pictures] = block
+        for row, picture in self.changes(outcome):
+            pixels[row] = picture
+        return images[: outcome.pictures], outcome
+
+    def through_cache(self, root: Path, split: str) -> tuple[torch.Tensor, _Outcome]:
+        """The same, mapped from a file; decoded only if none of these files has changed."""
+        folder = str(self.root.resolve())
+        what = [DECODING, folder, self.size, self.channels, self.max_pixels]
+        key = hashlib.sha256(json.dumps(what).encode())
+        for name in self.names:
+            key.update(json.dumps([name, *_state(self.root / name)]).encode())
+        place = root / "folders" / key.hexdigest()[:32]
+        if not place.is_dir():
+            outcome = _Outcome()
+            about = {
+                "folder": folder, "split": split, "size": self.size, "channels": self.channels,
+            }  # fmt: skip
+            write_cache(
+                place,
+                blocks=self.blocks(outcome),
+                changes=self.changes(outcome),
+                about=lambda: (
+                    about
+                    | {name: getattr(outcome, name) for name in ("pictures", "skipped", "notes")}
+                ),
+            )
+        images, known = map_pixels(place, size=self.size, channels=self.channels)
+        return images, _Outcome(len(images), known["skipped"], notes=known["notes"])
+
+    def blocks(self, outcome: _Outcome) -> Iterator[NDArray[np.uint8]]:
+        """Block by block, the pixels ``(n, C, size, size)`` of the good files."""
+        with (
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            self._quietly(),
+            tqdm(
+                total=len(self.names),
+                desc="decoding",
+                unit="images",
+                disable=None if len(self.names) >= MANY else True,
+            ) as bar,
+        ):
+            for start in range(0, len(self.names), BLOCK):
+                names = self.names[start : start + BLOCK]
+                block: list[NDArray[np.uint8]] = []
+                for name, result in zip(names, pool.map(self.attempt, names), strict=True):
+                    if isinstance(result, str):
+                        outcome.skipped[name] = result
+                        continue
+                    if result.kind:
+                        row = outcome.pictures + len(block)
+                        outcome.deep.append((row, name, result._replace(pixels=EMPTY)))
+                    if result.note:
+                        outcome.left_out[result.note] += 1
+                    block.append(result.pixels)
+                outcome.pictures += len(block)
+                bar.update(len(names))
+                if block:
+                    yield np.stack(block)
+
+    def changes(self, outcome: _Outcome) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Pictures of more than 8 bits that were scaled otherwise than their folder has to be.
+
+        What white is follows from all pictures, and is known when all are read: a dark picture
+        among brighter ones stays dark.
+        """
+        peaks: dict[str, float] = {}
+        for _, _, deep in outcome.deep:
+            peaks[deep.kind] = max(peaks.get(deep.kind, 0.0), deep.peak)
+        tops = {kind: top_of(peak) for kind, peak in peaks.items()}
+        with self._quietly():
+            for row, name, deep in outcome.deep:
+                if top_of(deep.peak) != tops[deep.kind]:
+                    result = self.attempt(name, tops)
+                    if isinstance(result, str):
+                        raise InputError(f"{name!r} has changed while it was read: {result}")
+                    yield row, result.pixels
+        for kind, top in tops.items():
+            count = sum(deep.kind == kind for _, _, deep in outcome.deep)
+            if (kind, top) != ("integer", 65535):
+                outcome.notes.append(
+                    f"white is {top} in {count} {NAMES_OF_KINDS[kind]} picture(s), whose values "
+                    f"reach {peaks[kind]:g}"
+                )
+        outcome.notes.extend(f"{note} of {n} file(s)" for note, n in outcome.left_out.items())
+
+    def attempt(self, name: str, tops: Mapping[str, int] | None = None) -> Picture | str:
+        """A picture, or the reason why it cannot be read."""
         try:
-            return decode(root / file.name, size, channels)
+            return read_picture(self.root / name, self.size, self.channels, tops)
         except InputError as error:
             return str(error)
+        except OSError as error:
+            raise InputError(
+                f"{name!r} cannot be read now: {error.strerror}; that is a fault of the machine, "
+                "mend it and try again"
+            ) from error
 
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(
-            total=len(files),
-            desc="decoding",
-            unit="images",
-            disable=None if len(files) >= MANY else True,
-        ) as bar,
-    ):
-        # Pillow warns of large pictures (skipped, and named) and of odd metadata (of no use).
-        warnings.simplefilter("ignore")
-        for start in range(0, len(files), BLOCK):
-            block = files[start : start + BLOCK]
-            results = list(pool.map(attempt, block))
-            good = [result for result in results if not isinstance(result, str)]
-            bad = {f.name: r for f, r in zip(block, results, strict=True) if isinstance(r, str)}
-            bar.update(len(block))
-            yield np.stack(good) if good else np.empty((0, channels, size, size), np.uint8), bad
-
-
-def _into_memory(
-    root: Path, files: list[_File], *, size: int, channels: int
-) -> tuple[torch.Tensor, dict[str, str]]:
-    """The images as a tensor in memory, and the files that cannot be read, with the reason."""
-    images = torch.empty(len(files), channels, size, size, dtype=torch.uint8)
-    skipped: dict[str, str] = {}
-    count = 0
-    for block, bad in _decoded(root, files, size=size, channels=channels):
-        images[count : count + len(block)] = torch.from_numpy(block)
-        count += len(block)
-        skipped |= bad
-    return images[:count], skipped
-
-
-def _through_cache(
-    root: Path, files: list[_File], *, size: int, channels: int, cache: Path
-) -> tuple[torch.Tensor, dict[str, str]]:
-    """The same, mapped from a file; decoded only if none of these files has changed."""
-    key = hashlib.sha256(json.dumps([DECODING, str(root.resolve()), size, channels]).encode())
-    for file in files:
-        key.update(json.dumps([file.name, *_state(root / file.name)]).encode())
-    place = cache / "folders" / key.hexdigest()[:32]
-    if not place.is_dir():
-        _write_cache(place, _decoded(root, files, size=size, channels=channels))
-    try:
-        skipped = json.loads((place / "skipped.json").read_text(encoding="utf-8"))
-        shape = (len(files) - len(skipped), channels, size, size)
-        if (place / "pixels").stat().st_size != int(np.prod(shape)):
-            raise ValueError("wrong size")
-    except (OSError, ValueError) as error:
-        raise InputError(f"the cache {str(place)!r} is damaged; delete it") from error
-    if not shape[0]:
-        return torch.empty(shape, dtype=torch.uint8), skipped
-    # Read-only: a private writable map ("c") of more than the machine's memory is refused by
-    # Linux. torch warns that nobody may write to it, and nobody does.
-    pixels = np.memmap(place / "pixels", np.uint8, "r", shape=shape)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(pixels), skipped
-
-
-def _write_cache(place: Path, blocks: Iterator[tuple[NDArray[np.uint8], dict[str, str]]]) -> None:
-    """Write pixels and skipped files beside the place and move them there in one step."""
-    skipped: dict[str, str] = {}
-    unfinished = None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=place.parent))
-        with (unfinished / "pixels").open("wb") as file:
-            for block, bad in blocks:
-                file.write(np.ascontiguousarray(block).data)
-                skipped |= bad
-        (unfinished / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
-        if not place.exists():  # another process may have been faster
-            unfinished.replace(place)
-    except OSError as error:
-        raise InputError(
-            f"the decoded pictures cannot be written to {str(place.parent)!r} "
-            f"({error.strerror or error}); free space there or give another root"
-        ) from error
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Pillow warns of large pictures (skipped, and named) and of odd metadata (of no use)."""
+        Image.init()  # loads every format now; threads doing so at once get in each other's way
+        with warnings.catch_warnings(), pixel_limit(self.max_pixels):
+            warnings.simplefilter("ignore")
+            yield
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -1,67 +1,33 @@
-"""Sets of images in memory, by name."""
+"""Sets of images in memory, by name or from arrays."""
 
 import difflib
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
-from mixem.data.folder import decode, read_folder
+from mixem.data.checks import shared
+from mixem.data.folder import read_folder
+from mixem.data.sources import SOURCES, read_source
 from mixem.errors import InputError
 
-NAMES = (
-    "digits", "mnist", "cifar10", "cifar100", "cifar100-20", "stl10", "tiny-imagenet",
-    "folder:PATH",
-)  # fmt: skip
+__all__ = ["NAMES", "SHAPES", "ImageSet", "folder_path", "load_images"]
 
-# The 20 superclasses of CIFAR-100 and their classes, with torchvision's spelling of the classes.
-# Source: the table on https://www.cs.toronto.edu/~kriz/cifar.html, in its order, which is that of
-# the coarse labels in the published files.
-SUPERCLASSES = {
-    "aquatic mammals": "beaver dolphin otter seal whale",
-    "fish": "aquarium_fish flatfish ray shark trout",
-    "flowers": "orchid poppy rose sunflower tulip",
-    "food containers": "bottle bowl can cup plate",
-    "fruit and vegetables": "apple mushroom orange pear sweet_pepper",
-    "household electrical devices": "clock keyboard lamp telephone television",
-    "household furniture": "bed chair couch table wardrobe",
-    "insects": "bee beetle butterfly caterpillar cockroach",
-    "large carnivores": "bear leopard lion tiger wolf",
-    "large man-made outdoor things": "bridge castle house road skyscraper",
-    "large natural outdoor scenes": "cloud forest mountain plain sea",
-    "large omnivores and herbivores": "camel cattle chimpanzee elephant kangaroo",
-    "medium-sized mammals": "fox porcupine possum raccoon skunk",
-    "non-insect invertebrates": "crab lobster snail spider worm",
-    "people": "baby boy girl man woman",
-    "reptiles": "crocodile dinosaur lizard snake turtle",
-    "small mammals": "hamster mouse rabbit shrew squirrel",
-    "trees": "maple_tree oak_tree palm_tree pine_tree willow_tree",
-    "vehicles 1": "bicycle bus motorcycle pickup_truck train",
-    "vehicles 2": "lawn_mower rocket streetcar tank tractor",
-}
-# The names in the published class_names.txt, in its order.
-STL10_CLASSES = (
-    "airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck",
-)  # fmt: skip
-
-Part = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]  # images, labels, class names
+NAMES = (*SOURCES, "folder:PATH")
 
 # Images of what can be fetched: channels, side, classes, and how many there are in each split.
 SHAPES: dict[str, tuple[int, int, int, dict[str, int]]] = {
-    "mnist": (1, 28, 10, {"train": 60_000, "test": 10_000}),
-    "cifar10": (3, 32, 10, {"train": 50_000, "test": 10_000}),
-    "cifar100": (3, 32, 100, {"train": 50_000, "test": 10_000}),
-    "cifar100-20": (3, 32, 20, {"train": 50_000, "test": 10_000}),
-    "stl10": (3, 96, 10, {"train": 5_000, "test": 8_000, "unlabeled": 100_000}),
-    "tiny-imagenet": (3, 64, 200, {"train": 100_000, "test": 10_000}),
+    name: (source.channels, source.side, source.classes, dict(source.counts))
+    for name, source in SOURCES.items()
+    if source.folder
 }
+SHOWN = 3  # skipped files that are named in one line
+MOST_CLASSES = 2**16  # of labels without names, so that a stray number does not make a million
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,42 +38,106 @@ class ImageSet:
     >>> digits.images.shape, digits.num_classes
     (torch.Size([1797, 1, 8, 8]), 10)
 
+    Arrays of other shapes and types come in through :meth:`of`.
+
     Attributes:
-        name: What :func:`load_images` calls the set.
-        split: The part of it.
         images: uint8 ``(N, C, H, W)``. Large folders are mapped from a file that must not be
             written to.
         labels: int64 ``(N,)``, -1 for an unlabelled image; None if no image has a label.
-        class_names: What the labels mean; () without labels.
+        class_names: What the labels mean; () without labels. By default the numbers.
+        name: What :func:`load_images` calls the set.
+        split: The part of it.
         files: For folders, the path of each image below the folder; else ().
-        skipped: For folders, path and reason of each file that could not be read; else ().
+        skipped: For folders, path and reason of each file and sub-folder that could not be read;
+            else ().
+        passed_over: For folders, ending and number of files that are no pictures by their ending,
+            such as ``(".svg", 248)``; else ().
+        notes: For folders, a line on each thing that is worth knowing, such as what white is in
+            pictures of 16 bits; else ().
 
     Raises:
         InputError: If the parts do not fit each other.
     """
 
-    name: str
-    split: str
     images: torch.Tensor
-    labels: torch.Tensor | None
-    class_names: tuple[str, ...]
+    labels: torch.Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    name: str = "own"
+    split: str = "train"
     files: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check types and lengths."""
+        if not isinstance(self.images, torch.Tensor):
+            raise InputError(
+                f"images are of type {type(self.images).__name__}; give a uint8 tensor first, "
+                "ImageSet(images, labels), or an array to ImageSet.of"
+            )
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise InputError(
                 f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
-                "give a uint8 tensor of shape (N, C, H, W)"
+                "give a uint8 tensor of shape (N, C, H, W), or use ImageSet.of"
             )
+        object.__setattr__(self, "class_names", tuple(self.class_names))
         if self.labels is None:
             return
+        if not isinstance(self.labels, torch.Tensor):
+            raise InputError(
+                f"labels are of type {type(self.labels).__name__}; give an int64 tensor of shape "
+                f"({len(self.images)},), or use ImageSet.of"
+            )
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise InputError(
                 f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; "
                 f"give an int64 tensor of shape ({len(self.images)},)"
             )
+        if not self.class_names:
+            object.__setattr__(self, "class_names", _numbers(self.labels))
+
+    @classmethod
+    def of(
+        cls,
+        array: Any,
+        labels: Any = None,
+        *,
+        name: str = "own",
+        split: str = "train",
+        class_names: Sequence[str] | None = None,
+    ) -> "ImageSet":
+        """Images of one's own, from NumPy arrays or tensors.
+
+        >>> grey = np.zeros((5, 28, 28))
+        >>> own = ImageSet.of(grey, labels=[0, 1, 1, 0, -1], class_names=["cat", "dog"])
+        >>> own.images.shape, own.images.dtype, own.num_classes
+        (torch.Size([5, 1, 28, 28]), torch.uint8, 2)
+
+        Args:
+            array: ``(N, C, H, W)`` or ``(N, H, W, C)`` with C = 1 or 3, or ``(N, H, W)`` of grey
+                images; uint8, or floating-point numbers from 0 to 1. Where both of the first two
+                fit, it is the first. uint8 pixels are shared with the array, not copied.
+            labels: N whole numbers, -1 for an image without a label; None if no image has one.
+            name: What the set is called in records.
+            split: The part of it.
+            class_names: What the labels mean, as many as there are classes; by default the
+                numbers.
+
+        Raises:
+            InputError: If shape, type or values are others.
+        """
+        images = _pixels(array)
+        numbers = None if labels is None else _labels(labels, len(images))
+        if numbers is None or bool((numbers < 0).all()):
+            return cls(images, None, (), name=name, split=split)
+        names = _numbers(numbers) if class_names is None else tuple(map(str, class_names))
+        if int(numbers.max()) >= len(names):
+            raise InputError(
+                f"labels go up to {int(numbers.max())} with {len(names)} class_names; give a name "
+                "for each class, numbered from 0 on"
+            )
+        return cls(images, numbers, names, name=name, split=split)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -123,6 +153,20 @@ class ImageSet:
         """1 for grey images, 3 for colour."""
         return self.images.shape[1]
 
+    @property
+    def left_out(self) -> str:
+        """One line on what of a folder is not among the images, and on how it was read; or ""."""
+        parts = []
+        if self.skipped:
+            shown = [f"{name!r}: {reason}" for name, reason in self.skipped[:SHOWN]]
+            more = ["..."] if self.skipped[SHOWN:] else []
+            parts.append(f"{len(self.skipped)} skipped ({'; '.join([*shown, *more])})")
+        if self.passed_over:
+            counts = [f"{n} {ending or 'without an ending'}" for ending, n in self.passed_over]
+            more = [f"{len(counts) - SHOWN} other endings"] if counts[SHOWN:] else []
+            parts.append(f"{', '.join([*counts[:SHOWN], *more])} not read")
+        return "; ".join([*parts, *self.notes])
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shape and pixels, in hexadecimal; labels do not count."""
@@ -133,6 +177,10 @@ class ImageSet:
 
     def subset(self, index: torch.Tensor | Sequence[int] | slice) -> "ImageSet":
         """The images at ``index``: numbers, a slice, or a bool tensor ``(N,)``."""
+        if not isinstance(index, slice):
+            kind = torch.as_tensor(index).dtype
+            if kind.is_floating_point and len(index):
+                raise InputError(f"an index of {kind}; give whole numbers, a slice or bools")
         rows = torch.arange(len(self))[index]
         return replace(
             self,
@@ -143,7 +191,7 @@ class ImageSet:
 
 
 def load_images(
-    name: str,
+    name: str | Path,
     *,
     split: str,
     root: str | Path | None = None,
@@ -151,13 +199,17 @@ def load_images(
     size: int | None = None,
     channels: int | None = None,
     memory_limit: int = 2 * 2**30,
+    max_pixels: int | None = None,
 ) -> ImageSet:
     """Load a set of images.
 
     Args:
-        name: "digits" (8 x 8, embedded in scikit-learn), "mnist", "cifar10", "cifar100",
-            "cifar100-20" (its 20 superclasses), "stl10", "tiny-imagenet" (to be fetched by hand;
-            its labelled validation images are "test"), or "folder:PATH".
+        name: "digits" (8 x 8, embedded in scikit-learn), "mnist", "fashion-mnist", "cifar10",
+            "cifar100", "cifar100-20" (its 20 superclasses), "stl10", "tiny-imagenet" (to be
+            fetched by hand; its labelled validation images are "test"), or "folder:PATH"; a
+            :class:`~pathlib.Path` is a folder. CIFAR is also read from PNG files in class
+            folders, ``cifar10/train/CLASS`` or ``CIFAR-10-dataset/train/CLASS`` below the root,
+            in an order of their own.
         split: "train", "test" or "train+test"; for stl10 also "unlabeled",
             "train+unlabeled" and "train+unlabeled+test". Of digits, the first 1,297 images are
             "train" and the last 500 "test". For folders see
@@ -169,42 +221,137 @@ def load_images(
         size: Height and width to resize to; by default 64 for folders, and as it is for others.
         channels: 1 or 3, to convert to; by default 3 for folders, and as it is for others.
         memory_limit: Bytes; larger folders are decoded to a file and mapped from it.
+        max_pixels: Pictures of a folder with more pixels are skipped; by default Pillow's limit,
+            about 89 million.
 
     Raises:
         InputError: If there is no such set or split, if its files are missing or broken, or if
-            size or channels make no sense.
+            size, channels or max_pixels make no sense.
     """
-    if size is not None and (not isinstance(size, int) or size < 1):
-        raise InputError(f"size is {size!r}; give a whole number from 1 on")
-    if channels not in (None, 1, 3):
-        raise InputError(f"channels is {channels!r}; give 1 or 3")
+    if isinstance(name, Path):
+        name = f"folder:{name}"
+    _check_arguments(name, split, size, channels, max_pixels)
     whole, few, count = split.partition("/")
     if few:
         every = load_images(
             name, split=whole, root=root, download=download, size=size, channels=channels,
-            memory_limit=memory_limit,
+            memory_limit=memory_limit, max_pixels=max_pixels,
         )  # fmt: skip
         return replace(_few_of_each(every, count), split=split)
-    root = Path(root or os.environ.get("MIXEM_DATA") or "~/.cache/mixem").expanduser()
-    kind, _, path = name.partition(":")
-    if kind == "folder" and path:
+    if path := folder_path(name):
         folder = read_folder(
-            path,
-            split=split,
-            size=size or 64,
-            channels=channels or 3,
-            cache=root,
-            memory_limit=memory_limit,
-        )
-        return ImageSet(name, split, **folder._asdict())
-    labels: torch.Tensor | None
-    if name == "digits":
-        images, labels, class_names = _digits(split)
-    elif name in NAMES[:-1]:
-        images, labels, class_names = _from_torchvision(name, split, root, download)
-    else:
+            path, split=split, size=size or 64, channels=channels or 3, cache=root,
+            memory_limit=memory_limit, max_pixels=max_pixels,
+        )  # fmt: skip
+        return ImageSet(name=f"folder:{path}", split=split, **folder._asdict())
+    if name not in SOURCES:
         raise InputError(_unknown(name))
-    return ImageSet(name, split, _converted(images, size, channels), labels, class_names)
+    images, labels, class_names = read_source(name, split=split, root=root, download=download)
+    return ImageSet(_converted(images, size, channels), labels, class_names, name, split)
+
+
+def folder_path(name: str) -> str:
+    """The path in "folder:PATH", "" for any other name; a doubled "folder:" is forgiven.
+
+    >>> folder_path("folder:photos"), folder_path("folder:folder:photos"), folder_path("digits")
+    ('photos', 'photos', '')
+    """
+    kind, _, path = name.partition(":")
+    if kind != "folder":
+        return ""
+    doubled = path.startswith("folder:") and not Path(path).is_dir()
+    return folder_path(path) if doubled else path
+
+
+def _check_arguments(name: Any, split: Any, size: Any, channels: Any, max_pixels: Any) -> None:
+    if not isinstance(name, str):
+        raise InputError(
+            f"name is of type {type(name).__name__}; give one of {', '.join(NAMES)} (arrays and "
+            "tensors need no loading: ImageSet.of)"
+        )
+    if not isinstance(split, str):
+        raise InputError(f"split is {split!r}; give a text such as 'train'")
+    for what, value in (("size", size), ("max_pixels", max_pixels)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise InputError(f"{what} is {value!r}; give a whole number from 1 on")
+    if channels is not None and (type(channels) is not int or channels not in (1, 3)):
+        raise InputError(f"channels is {channels!r}; give 1 or 3")
+
+
+def _pixels(array: Any) -> torch.Tensor:
+    """Images ``(N, C, H, W)``, uint8, from what :meth:`ImageSet.of` takes."""
+    if isinstance(array, ImageSet):
+        raise InputError("images are an ImageSet already; use it as it is")
+    if not isinstance(array, np.ndarray | torch.Tensor):
+        raise InputError(
+            f"images are of type {type(array).__name__}; give a NumPy array or a tensor, such as "
+            "numpy.stack(images)"
+        )
+    images = _in_order(_tensor(array))
+    if images.dtype == torch.uint8:
+        return images
+    least, most = images.min().item(), images.max().item()
+    if not (least >= 0 and most <= 1):  # also where there is a NaN
+        raise InputError(
+            f"images are {images.dtype} from {least:g} to {most:g}; give numbers from 0 to 1, or "
+            "uint8 from 0 to 255"
+        )
+    return (images.float() * 255).round_().to(torch.uint8)
+
+
+def _tensor(array: "np.ndarray[Any, Any] | torch.Tensor") -> torch.Tensor:
+    """A tensor of uint8 or floating-point numbers."""
+    if isinstance(array, np.ndarray) and array.dtype in (np.uint8, np.float16, np.float32, float):
+        array = shared(np.ascontiguousarray(array))
+    if isinstance(array, torch.Tensor) and (
+        array.dtype == torch.uint8 or array.dtype.is_floating_point
+    ):
+        return array.detach()
+    raise InputError(
+        f"images are {array.dtype}; give uint8 from 0 to 255, or floating-point numbers from 0 to 1"
+    )
+
+
+def _in_order(images: torch.Tensor) -> torch.Tensor:
+    """Images ``(N, C, H, W)`` from any of the shapes that are taken."""
+    shape = tuple(images.shape)
+    if 0 in shape:
+        raise InputError(f"images of shape {shape}; give at least one image of one pixel")
+    if len(shape) == 3 and shape[2] in (1, 3):
+        raise InputError(f"one image of shape {shape}; give several, or array[None] for one")
+    if len(shape) == 3:
+        return images[:, None]
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return images.contiguous()
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return images.permute(0, 3, 1, 2).contiguous()
+    raise InputError(
+        f"images of shape {shape}; give (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, or "
+        "(N, H, W)"
+    )
+
+
+def _labels(labels: Any, n: int) -> torch.Tensor:
+    """int64 ``(n,)``."""
+    values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    if values.shape != (n,):
+        raise InputError(f"labels of shape {values.shape} for {n} images; give {n} whole numbers")
+    if values.dtype.kind not in "iu":
+        raise InputError(
+            f"labels are {values.dtype}; give whole numbers, such as "
+            "numpy.unique(labels, return_inverse=True)[1]"
+        )
+    if values.min() < -1:
+        raise InputError(f"a label is {values.min()}; give numbers from 0 on, or -1 for no label")
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def _numbers(labels: torch.Tensor) -> tuple[str, ...]:
+    """Names of classes that have none; () if no image has a label."""
+    most = int(labels.max()) if len(labels) else -1
+    if most >= MOST_CLASSES:
+        raise InputError(f"a label is {most}; number the classes from 0 on, without gaps")
+    return tuple(str(number) for number in range(most + 1))
 
 
 def _few_of_each(images: ImageSet, count: str) -> ImageSet:
@@ -229,145 +376,6 @@ def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.lower(), NAMES, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"no images are called {name!r}{hint}; give one of {', '.join(NAMES)}"
-
-
-def _parts(name: str, split: str, known: tuple[str, ...]) -> list[str]:
-    """The parts of a split like "train+test"."""
-    if split not in known:
-        raise InputError(f"{name} has no split {split!r}; give one of {', '.join(known)}")
-    return split.split("+")
-
-
-def _digits(split: str) -> tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]:
-    """Images, labels and class names of scikit-learn's digits."""
-    parts = _parts("digits", split, ("train", "test", "train+test"))
-    data = load_digits()
-    first = 0 if "train" in parts else len(data.target) - 500
-    last = len(data.target) if "test" in parts else len(data.target) - 500
-    grey = np.round(data.images[first:last, None] * (255 / 16)).astype(np.uint8)  # from 0 ... 16
-    labels = torch.from_numpy(data.target[first:last]).long()
-    return torch.from_numpy(grey), labels, tuple(str(digit) for digit in range(10))
-
-
-def _from_torchvision(
-    name: str, split: str, root: Path, download: bool
-) -> tuple[torch.Tensor, torch.Tensor | None, tuple[str, ...]]:
-    """Images, labels and class names of a data set that torchvision reads."""
-    known: tuple[str, ...] = ("train", "test", "train+test")
-    if name == "stl10":
-        known = (*known, "unlabeled", "train+unlabeled", "train+unlabeled+test")
-    parts = _parts(name, split, known)
-    folder, read = READERS[name]
-    try:
-        sets = [read(root, part, download) for part in parts]
-    except InputError:
-        raise
-    except (OSError, RuntimeError) as error:
-        if download:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{name} could not be fetched to {str(root)!r}: {reason}") from error
-        raise InputError(
-            f"{name} is not, or not whole, in {str(root / folder)!r}; give the folder that holds "
-            f"{folder} as root (--data), or fetch it with download=True (--download)"
-        ) from error
-    except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the files of {name} in {str(root / folder)!r} are damaged; delete them and fetch "
-            "them again with download=True (--download)"
-        ) from error
-    images = sets[0][0] if len(sets) == 1 else torch.cat([images for images, _, _ in sets])
-    if split == "unlabeled":
-        return images, None, ()
-    return images, torch.cat([labels for _, labels, _ in sets]), sets[0][2]
-
-
-# torchvision is imported where it is needed: digits and folders do without, and start sooner.
-def _mnist(root: Path, part: str, download: bool) -> Part:
-    from torchvision.datasets import MNIST
-
-    data = MNIST(root, train=part == "train", download=download)
-    return data.data.unsqueeze(1), data.targets, tuple(str(digit) for digit in range(10))
-
-
-def _cifar10(root: Path, part: str, download: bool) -> Part:
-    from torchvision.datasets import CIFAR10
-
-    data = CIFAR10(root, train=part == "train", download=download)
-    return _channels_first(data.data), torch.tensor(data.targets), tuple(data.classes)
-
-
-def _cifar100(root: Path, part: str, download: bool) -> Part:
-    from torchvision.datasets import CIFAR100
-
-    data = CIFAR100(root, train=part == "train", download=download)
-    return _channels_first(data.data), torch.tensor(data.targets), tuple(data.classes)
-
-
-def _cifar100_20(root: Path, part: str, download: bool) -> Part:
-    images, fine, classes = _cifar100(root, part, download)
-    coarse = {name: i for i, names in enumerate(SUPERCLASSES.values()) for name in names.split()}
-    number = torch.tensor([coarse[name] for name in classes])
-    return images, number[fine], tuple(SUPERCLASSES)
-
-
-def _stl10(root: Path, part: str, download: bool) -> Part:
-    from torchvision.datasets import STL10
-
-    data = STL10(root, split=part, download=download)
-    images = torch.from_numpy(np.ascontiguousarray(data.data))
-    return images, torch.from_numpy(np.asarray(data.labels)).long(), STL10_CLASSES
-
-
-def _tiny_imagenet(root: Path, part: str, download: bool) -> Part:
-    folder = root / "tiny-imagenet-200"
-    if download and not folder.is_dir():
-        raise OSError(
-            "it has to be fetched by hand: unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip "
-            f"into {str(root)!r}"
-        )
-    ids = (folder / "wnids.txt").read_text(encoding="utf-8").split()
-    lines = (folder / "words.txt").read_text(encoding="utf-8").splitlines()
-    words = dict(line.split("\t") for line in lines if line)
-    number = {name: i for i, name in enumerate(ids)}
-    if part == "train":
-        files = [
-            (file, name)
-            for name in ids
-            for file in sorted((folder / "train" / name).rglob("*.JPEG"))
-        ]
-    else:
-        listed = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
-        files = [
-            (folder / "val" / "images" / (row := line.split("\t"))[0], row[1]) for line in listed
-        ]
-    if not files or set(ids) - {name for _, name in files}:
-        raise FileNotFoundError(folder / part)
-    images = np.stack([_picture(file) for file, _ in files])
-    labels = torch.tensor([number[name] for _, name in files])
-    return torch.from_numpy(images), labels, tuple(words[name] for name in ids)
-
-
-def _picture(file: Path) -> NDArray[np.uint8]:
-    try:
-        return decode(file, 64, 3)
-    except InputError as error:
-        raise InputError(f"{str(file)!r}: {error}; unpack the data set again") from error
-
-
-# Where torchvision puts the files below the root, and how they are read.
-READERS: dict[str, tuple[str, Callable[[Path, str, bool], Part]]] = {
-    "mnist": ("MNIST/raw", _mnist),
-    "cifar10": ("cifar-10-batches-py", _cifar10),
-    "cifar100": ("cifar-100-python", _cifar100),
-    "cifar100-20": ("cifar-100-python", _cifar100_20),
-    "tiny-imagenet": ("tiny-imagenet-200", _tiny_imagenet),
-    "stl10": ("stl10_binary", _stl10),
-}
-
-
-def _channels_first(images: NDArray[np.uint8]) -> torch.Tensor:
-    """``(N, H, W, C)`` to ``(N, C, H, W)``."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def _converted(images: torch.Tensor, size: int | None, channels: int | None) -> torch.Tensor:

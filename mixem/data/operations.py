@@ -18,6 +18,24 @@ import torch.nn.functional as F
 
 from mixem.errors import InputError
 
+__all__ = [
+    "adjust_brightness",
+    "adjust_contrast",
+    "adjust_hue",
+    "adjust_saturation",
+    "affine",
+    "crop_matrices",
+    "cutout",
+    "gaussian_blur",
+    "greyscale",
+    "linear_colour",
+    "luma",
+    "normalise",
+    "recolour",
+    "resample",
+    "resized_crop",
+]
+
 # What a quarter of a turn of the hue, from red to green, makes of red, green and blue less their
 # grey value: the chroma plane of YIQ, the coordinates of NTSC television, is turned.
 QUARTER_TURN = [[-0.168, -0.330, 0.498], [0.328, -0.035, -0.293], [-1.248, 1.045, 0.203]]

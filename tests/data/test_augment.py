@@ -11,9 +11,10 @@ import torch.nn.functional as F
 import torchvision.transforms.v2 as tv
 import torchvision.transforms.v2.functional as tvf
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
 
-from mixem.data import Augmentation, normalise, operations
+from mixem.data import Augmentation, load_images, normalise, operations
 from mixem.data.augment import COLOUR, draw_order
 from mixem.errors import InputError
 
@@ -797,3 +798,39 @@ def test_zero_standard_deviation_is_refused():
 def test_a_recipe_survives_json():
     recipe = dataclasses.replace(SIMCLR, scale=(0.9, 1.1), mean=(0.5,), std=(0.5,))
     assert Augmentation(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
+def test_a_set_or_an_array_in_the_place_of_a_tensor_is_one_line():
+    digits = load_images("digits", split="test")
+    recipe = Augmentation(size=8)
+    with pytest.raises(InputError, match=r"of type ImageSet; give its tensor, .* \.images"):
+        recipe(digits, seeded())
+    with pytest.raises(InputError, match=r"of type ndarray; give torch\.from_numpy"):
+        recipe.plain(digits.images.numpy())
+    with pytest.raises(InputError, match="of type list; give a uint8 tensor"):
+        recipe.plain([1, 2])
+
+
+def views_in_a_worker(index: int) -> torch.Tensor | str:
+    """A view drawn in a worker, or the message that came instead."""
+    try:
+        return SIMCLR(pixels(2), seeded())
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 and later
+def test_a_worker_says_what_to_do_instead_of_repeating_itself():
+    loader = DataLoader(
+        [0, 1],
+        batch_size=None,
+        num_workers=1,
+        collate_fn=views_in_a_worker,
+        multiprocessing_context="fork",
+    )
+    for message in loader:
+        assert isinstance(message, str)
+        assert "call the augmentation in the main process" in message
+        assert "\n" not in message
+    here = DataLoader([0, 1], batch_size=None, collate_fn=views_in_a_worker)
+    assert all(view.shape == (2, 3, 32, 32) for view in here)

@@ -1,5 +1,6 @@
 """Image sets by name: the embedded digits, and torchvision's sets from tiny files."""
 
+import gzip
 import hashlib
 import pickle
 import shutil
@@ -13,11 +14,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from mixem.data import NAMES, ImageSet, load_images
-from mixem.data.images import STL10_CLASSES, SUPERCLASSES
+from mixem.data import NAMES, ImageSet, folder_path, load_images
+from mixem.data.sources import STL10_CLASSES, SUPERCLASSES
 from mixem.errors import InputError
 
-SETS = ("mnist", "cifar10", "cifar100", "cifar100-20", "stl10", "tiny-imagenet")
+SETS = ("mnist", "fashion-mnist", "cifar10", "cifar100", "cifar100-20", "stl10", "tiny-imagenet")
 
 
 # Digits -----------------------------------------------------------------------------------------
@@ -119,11 +120,156 @@ def test_parts_that_do_not_fit_are_refused():
         tiny(labels=torch.zeros(5, dtype=torch.int32))
 
 
+def test_a_tensor_alone_is_a_set():
+    images = ImageSet(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
+    assert (images.name, images.split, images.labels) == ("own", "train", None)
+    assert (images.class_names, images.num_classes, images.files) == ((), 0, ())
+    assert (images.skipped, images.passed_over, images.notes, images.left_out) == ((), (), (), "")
+
+
+def test_labels_without_names_are_called_by_their_numbers():
+    images = ImageSet(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2, -1]))
+    assert images.class_names == ("0", "1", "2")
+    assert tiny(labels=torch.full((5,), -1), class_names=()).class_names == ()
+
+
+def test_the_old_order_of_arguments_is_refused():
+    with pytest.raises(InputError, match=r"of type str; give a uint8 tensor first, .*\.of"):
+        ImageSet("tiny", "all", torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+    with pytest.raises(InputError, match="labels are of type list; give an int64 tensor"):
+        tiny(labels=[0, 1, 0, 1, 0])
+
+
+def test_an_index_that_is_no_whole_number_is_refused():
+    with pytest.raises(InputError, match=r"an index of torch\.float32; give whole numbers"):
+        tiny().subset([1.5])
+    assert len(tiny().subset([])) == 0
+
+
+# Arrays of one's own ----------------------------------------------------------------------------
+
+
+SMALL = np.arange(5 * 4 * 6 * 3, dtype=np.uint8).reshape(5, 4, 6, 3)  # N, H, W, C
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        SMALL,
+        SMALL.transpose(0, 3, 1, 2),
+        np.asfortranarray(SMALL),
+        SMALL[::-1][::-1],
+        torch.from_numpy(SMALL),
+        torch.from_numpy(SMALL).permute(0, 3, 1, 2),
+        SMALL / 255,
+        (SMALL / 255).astype(np.float32),
+        torch.from_numpy(SMALL).permute(0, 3, 1, 2).double() / 255,
+        torch.from_numpy(SMALL).float().div(255).requires_grad_(),
+    ],
+)
+def test_arrays_of_every_order_and_type_become_the_same_set(array):
+    images = ImageSet.of(array, [0, 1, -1, 1, 0], name="mine", class_names=["no", "yes"])
+    expected = torch.from_numpy(SMALL).permute(0, 3, 1, 2)
+    assert torch.equal(images.images, expected)
+    assert images.images.is_contiguous()
+    assert not images.images.requires_grad
+    assert images.labels.tolist() == [0, 1, -1, 1, 0]
+    assert (images.name, images.split, images.class_names) == ("mine", "train", ("no", "yes"))
+
+
+def test_grey_arrays_need_no_channel():
+    grey = SMALL[..., 0]
+    for array in (grey, grey[:, None], grey[..., None]):
+        assert torch.equal(ImageSet.of(array).images, torch.from_numpy(grey)[:, None].clone())
+
+
+def test_a_fingerprint_does_not_tell_where_images_came_from():
+    digits = load_images("digits", split="test")
+    again = ImageSet.of(digits.images.numpy(), digits.labels.numpy())
+    assert again.fingerprint == digits.fingerprint
+    assert again.class_names == digits.class_names
+
+
+def test_a_mapped_file_is_shared_without_a_warning(tmp_path: Path):
+    np.save(tmp_path / "a.npy", SMALL.transpose(0, 3, 1, 2))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    images = ImageSet.of(mapped)
+    assert images.images.data_ptr() == mapped.ctypes.data
+    assert torch.equal(images.images, torch.from_numpy(SMALL).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1, 0, 1, 2], np.array([0, 1, 0, 1, 2], np.uint8), torch.tensor([0, 1, 0, 1, 2]),
+     (0, 1, 0, 1, 2)],
+)  # fmt: skip
+def test_labels_of_every_kind(labels):
+    images = ImageSet.of(SMALL, labels)
+    assert images.labels.dtype == torch.int64
+    assert images.labels.tolist() == [0, 1, 0, 1, 2]
+    assert images.class_names == ("0", "1", "2")
+
+
+def test_no_label_at_all_is_none():
+    for labels in (None, [-1] * 5):
+        images = ImageSet.of(SMALL, labels, class_names=("a", "b"))
+        assert images.labels is None
+        assert images.class_names == ()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        ([[1, 2]], r"of type list; give a NumPy array or a tensor, such as numpy\.stack"),
+        ("digits", "of type str; give a NumPy array"),
+        (tiny(), "an ImageSet already; use it as it is"),
+        (SMALL.astype(np.int64), "images are int64; give uint8 from 0 to 255, or floating-point"),
+        (SMALL.astype(np.uint16), "images are uint16; give uint8"),
+        (SMALL.astype(object), "images are object; give uint8"),
+        (SMALL > 3, "images are bool; give uint8"),
+        (torch.zeros(5, 1, 4, 4, dtype=torch.int32), r"images are torch\.int32; give uint8"),
+        (SMALL / 16.0, r"images are torch\.float64 from 0 to 15\.9375; give numbers from 0 to 1"),
+        (SMALL / 255 - 0.5, r"from -0\.5 to .*; give numbers from 0 to 1"),
+        (np.full((5, 4, 4), np.nan), "from nan to nan; give numbers from 0 to 1"),
+        (np.zeros((5, 4, 4, 4), np.uint8), r"of shape \(5, 4, 4, 4\); give \(N, C, H, W\) or"),
+        (np.zeros((5, 2, 6, 6), np.uint8), "with 1 or 3 channels"),
+        (np.zeros((5, 16), np.uint8), r"of shape \(5, 16\); give"),
+        (SMALL[0], r"one image of shape \(4, 6, 3\); give several, or array\[None\] for one"),
+        (SMALL[:0], r"of shape \(0, 4, 6, 3\); give at least one image"),
+    ],
+)
+def test_other_arrays_are_one_line(array, message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        ImageSet.of(array)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        ([0, 1], None, r"labels of shape \(2,\) for 5 images; give 5 whole numbers"),
+        (np.zeros((5, 2), int), None, r"labels of shape \(5, 2\) for 5 images"),
+        (3, None, r"labels of shape \(\) for 5 images"),
+        (["cat", "dog", "cat", "dog", "cat"], None, r"labels are <U3; .* numpy\.unique"),
+        ([0.0, 1.0, 0.0, 1.0, 0.0], None, "labels are float64; give whole numbers"),
+        ([True, False, True, True, True], None, "labels are bool; give whole numbers"),
+        (torch.zeros(5), None, "labels are float32; give whole numbers"),
+        ([0, 1, -2, 1, 0], None, "a label is -2; give numbers from 0 on, or -1 for no label"),
+        ([0, 1, 2, 1, 0], ["a", "b"], "labels go up to 2 with 2 class_names; give a name for"),
+        ([0, 1, 10**9, 1, 0], None, "a label is 1000000000; number the classes from 0 on"),
+    ],
+)
+def test_other_labels_are_one_line(labels, names, message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        ImageSet.of(SMALL, labels, class_names=names)
+    assert "\n" not in str(caught.value)
+
+
 # torchvision's sets -----------------------------------------------------------------------------
 
 
-def write_mnist(root: Path) -> None:
-    folder = root / "MNIST" / "raw"
+def write_mnist(root: Path, kind: str = "MNIST") -> None:
+    folder = root / kind / "raw"
     folder.mkdir(parents=True)
     for part, n in (("train", 3), ("t10k", 2)):
         pixels = np.full((n, 28, 28), n, np.uint8)
@@ -206,6 +352,37 @@ def test_mnist(tmp_path: Path):
     assert images.labels.tolist() == [0, 1, 2, 0, 1]
     assert images.class_names == tuple("0123456789")
     assert len(load_images("mnist", split="test", root=tmp_path)) == 2
+
+
+def test_fashion_mnist(tmp_path: Path):
+    write_mnist(tmp_path, "FashionMNIST")
+    images = load_images("fashion-mnist", split="train+test", root=tmp_path)
+    assert images.images[:, 0, 0, 0].tolist() == [3, 3, 3, 2, 2]
+    assert images.labels.tolist() == [0, 1, 2, 0, 1]
+    assert images.class_names[:2] == ("T-shirt/top", "Trouser")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_packed_files_as_debian_has_them(tmp_path: Path, name: str, kind: str):
+    """Debian's dataset-fashion-mnist has them in /usr/share/datasets/fashion-mnist."""
+    write_mnist(tmp_path / "unpacked", kind)
+    (tmp_path / name).mkdir()
+    for file in (tmp_path / "unpacked" / kind / "raw").iterdir():
+        (tmp_path / name / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    for split in ("train", "test", "train+test"):
+        packed = load_images(name, split=split, root=tmp_path)
+        plain = load_images(name, split=split, root=tmp_path / "unpacked")
+        assert packed.fingerprint == plain.fingerprint
+        assert torch.equal(packed.labels, plain.labels)
+    for content in (b"?", gzip.compress(b"????" * 9), packed_file(tmp_path, name)[:60]):
+        (tmp_path / name / "train-images-idx3-ubyte.gz").write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name} .*(damaged|not whole)") as caught:
+            load_images(name, split="train", root=tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+def packed_file(root: Path, name: str) -> bytes:
+    return (root / name / "t10k-images-idx3-ubyte.gz").read_bytes()
 
 
 def test_default_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -305,6 +482,22 @@ def test_stl10_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert len(unlabeled) == 4
     assert unlabeled.labels is None
     assert unlabeled.class_names == ()
+
+
+def test_stl10_without_the_parts_that_nobody_asked_for(tmp_path: Path, monkeypatch):
+    """The unlabelled images are 2.7 GB; train and test were refused without them."""
+    write_stl10(tmp_path, monkeypatch)
+    (tmp_path / "stl10_binary" / "unlabeled_X.bin").unlink()
+    for split, n in (("train", 2), ("test", 3), ("train+test", 5)):
+        assert len(load_images("stl10", split=split, root=tmp_path)) == n
+    for split in ("unlabeled", "train+unlabeled"):
+        with pytest.raises(InputError, match="stl10 is not, or not whole, in"):
+            load_images("stl10", split=split, root=tmp_path)
+    with (tmp_path / "stl10_binary" / "test_X.bin").open("ab") as file:
+        file.write(b"!")
+    assert len(load_images("stl10", split="train", root=tmp_path)) == 2
+    with pytest.raises(InputError, match="stl10 is not, or not whole, in"):
+        load_images("stl10", split="test", root=tmp_path)
 
 
 # Failures ---------------------------------------------------------------------------------------
@@ -419,16 +612,53 @@ def test_a_path_without_folder_gets_a_hint(tmp_path: Path):
         load_images(str(tmp_path), split="all")
 
 
+def test_a_path_is_a_folder_and_a_doubled_word_is_forgiven(tmp_path: Path):
+    """Fault 18: records were called folder:folder:photos."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    for name in (tmp_path, f"folder:{tmp_path}", f"folder:folder:{tmp_path}"):
+        images = load_images(name, split="all")
+        assert images.name == f"folder:{tmp_path}"
+        assert images.files == ("a.png",)
+
+
+def test_a_folder_may_be_called_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "folder:photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert folder_path("folder:folder:photos") == "folder:photos"
+
+
+def test_images_in_the_place_of_a_name_are_one_line():
+    with pytest.raises(InputError, match=r"of type ImageSet; give one of digits, .*ImageSet\.of"):
+        load_images(tiny(), split="train")
+
+
+def test_without_a_home_what_needs_none_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """F10: digits and small folders ended in a traceback."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    monkeypatch.delenv("MIXEM_DATA", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where there is no home
+    assert len(load_images("digits", split="test")) == 500
+    assert len(load_images(tmp_path, split="all")) == 1
+    with pytest.raises(InputError, match=r"home directory that cannot be found; .*MIXEM_DATA"):
+        load_images("mnist", split="test")
+    with pytest.raises(InputError, match="home directory that cannot be found"):
+        load_images("folder:~/photos", split="all")
+
+
 @pytest.mark.parametrize("name", ["digits", *SETS])
 def test_unknown_splits_list_the_known_ones(name: str):
     with pytest.raises(InputError, match=f"{name} has no split 'val'; give one of train, test"):
         load_images(name, split="val")
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"size": 8.5}, {"channels": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [{"size": 0}, {"size": 8.5}, {"size": True}, {"channels": 2}, {"channels": True},
+     {"max_pixels": 0}, {"max_pixels": 1e6}, {"split": None}],
+)  # fmt: skip
 def test_impossible_shapes_are_refused(options: dict):
     with pytest.raises(InputError, match="; give "):
-        load_images("digits", split="test", **options)
+        load_images("digits", **{"split": "test", **options})
 
 
 def test_a_few_images_of_each_class():
