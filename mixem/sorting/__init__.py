@@ -1,0 +1,6 @@
+"""What is done with clusters once they are found: a table, a page, folders, a map."""
+
+from mixem.sorting.folders import Sorted, sort_into
+from mixem.sorting.table import ClusterTable, table, write_table
+
+__all__ = ["ClusterTable", "Sorted", "sort_into", "table", "write_table"]
