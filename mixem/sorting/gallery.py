@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
@@ -229,7 +230,8 @@ def _thumbnails(
         picture.save(file, "JPEG", quality=QUALITY)
         return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, of large pictures and odd metadata
         bar = tqdm(
             pool.map(thumbnail, rows),
             "thumbnails",
