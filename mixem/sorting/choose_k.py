@@ -30,6 +30,7 @@ COMPONENTS = 32  # principal components that are kept: nearly as good, and many 
 STARTS, ITERATIONS = 3, 100  # of each k-means
 LEAST = 0.02  # gain below which there is nothing but chance; shuffled data stay below 0.01
 NEAR = 0.95  # of the highest gain: as good, given how much the gain changes from seed to seed
+SHAKY = 0.6  # agreement below which another sample sorts many pictures otherwise
 
 
 class KSignals(NamedTuple):
@@ -95,7 +96,7 @@ def choose_k(
         InputError: If the features are no finite matrix, or there is no k, or one out of range.
     """
     tried = sorted(set(ks))
-    n = len(features) if hasattr(features, "__len__") else 0
+    n = len(features)  # type: ignore[arg-type]
     if not tried or tried[0] < 2 or tried[-1] > n // 4:
         raise InputError(
             f"k from {tried[0]} to {tried[-1]} with {n} pictures; give numbers from 2 to {n // 4}, "
@@ -177,6 +178,8 @@ def _proposal(rows: list[KSignals]) -> tuple[int | None, tuple[int, ...], str]:
             f"{len(near)} numbers from {alike[0]} to {alike[-1]} separate the pictures about as "
             "well; among them it is the steadiest. Look at two or three of them."
         )
+    if chosen.agreement < SHAKY:
+        reason += " Much of the sorting is decided by chance: the halves agree little."
     if alike[-1] == rows[-1].k and len(rows) > 1:
         reason += " The largest number tried is among the best: try more."
     return chosen.k, alike, reason
@@ -191,7 +194,8 @@ def _sample(
     values = features if hasattr(features, "shape") else np.asarray(features)
     points = normalise_rows(as_features(values[rows]))  # type: ignore[index]
     components = min(COMPONENTS, *points.shape)
-    points = PCA(components, random_state=seed).fit_transform(points)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all pictures are the same
+        points = PCA(components, random_state=seed).fit_transform(points)
     half = points[: (len(points) + 1) // 2]
     return points, np.stack([generator.permutation(column) for column in half.T], axis=1)
 

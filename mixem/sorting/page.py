@@ -74,7 +74,8 @@ ol, .pictures { list-style: none; margin: 8px 0; padding: 0; }
 .sizes li { break-inside: avoid; padding: 3px 0; }
 .sizes .bar { display: block; height: 6px; border-radius: 3px; background: var(--bar);
   min-width: 2px; }
-.sizes a { display: flex; justify-content: space-between; gap: 12px; }
+.sizes a { display: flex; justify-content: space-between; gap: 12px; text-decoration: none; }
+.sizes a:hover bdi { text-decoration: underline; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)); gap: 10px; }
 .pictures.group { margin-bottom: 18px; }
 .pictures img { display: block; width: 100%; aspect-ratio: 1; object-fit: cover;
