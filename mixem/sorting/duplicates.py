@@ -16,11 +16,12 @@ __all__ = ["near_duplicates", "same_files"]
 
 BLOCK = 2048  # rows compared with as many others at a time: 16 MB of cosines
 SIDE = 16  # pixels of a side at which pictures are compared
+OF_FEATURES, OF_PIXELS = 0.95, 0.99
 ROUNDING = 1e-5  # of cosines in float32
 
 
 def near_duplicates(
-    x: ArrayLike | torch.Tensor, *, similarity: float = 0.98
+    x: ArrayLike | torch.Tensor, *, similarity: float | None = None
 ) -> tuple[NDArray[np.int64], ...]:
     """Groups of pictures that are nearly the same, by their features or their pixels.
 
@@ -37,7 +38,11 @@ def near_duplicates(
 
     Args:
         x: ``(N, D)`` features, or uint8 ``(N, C, h, w)`` pixels.
-        similarity: In (0, 1].
+        similarity: In (0, 1]; by default 0.95 of features and 0.99 of pixels. On 3,781 photographs
+            of clothes with features of a network trained on ImageNet, that is above all pairs of
+            different photographs (the nearest of which have 0.93 and 0.98) and below copies of half
+            the size or strong compression (0.95, and 0.999 of pixels). Small grey pictures of like
+            things, such as Fashion-MNIST, need more.
 
     Returns:
         For each group of two or more its rows, ascending; the largest group first.
@@ -45,9 +50,10 @@ def near_duplicates(
     Raises:
         InputError: If ``x`` has another shape or is not finite, or the similarity is out of range.
     """
+    rows, usual = _rows(x)
+    similarity = usual if similarity is None else similarity
     if not 0 < similarity <= 1:
         raise InputError(f"similarity is {similarity}; give a number above 0, at most 1")
-    rows = _rows(x)
     limit = similarity - ROUNDING
     first = torch.arange(len(rows))  # who stands for each row
     for start in range(0, len(rows), BLOCK):
@@ -103,16 +109,17 @@ def _groups(pairs: Iterable[tuple[int, object]]) -> tuple[NDArray[np.int64], ...
     return tuple(sorted(groups, key=lambda rows: (-len(rows), rows[0])))
 
 
-def _rows(x: ArrayLike | torch.Tensor) -> torch.Tensor:
-    """float32 rows of length 1, or 0, whose products are the similarities."""
+def _rows(x: ArrayLike | torch.Tensor) -> tuple[torch.Tensor, float]:
+    """float32 rows of length 1, or 0, whose products are the similarities, and the usual limit."""
     given = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
     given = given.detach().cpu()
     if given.ndim == 4 and given.dtype == torch.uint8 and len(given):
         small = [adaptive_avg_pool2d(p.float(), SIDE).flatten(1) for p in given.split(BLOCK)]
         rows = torch.cat(small)
         rows -= rows.mean(1, keepdim=True)
+        usual = OF_PIXELS
     elif given.ndim == 2 and given.numel() and not given.is_complex():
-        rows = given.float()
+        rows, usual = given.float(), OF_FEATURES
     else:
         raise InputError(
             f"{given.dtype} of shape {tuple(given.shape)}; give features (N, D) or uint8 pixels "
@@ -120,4 +127,4 @@ def _rows(x: ArrayLike | torch.Tensor) -> torch.Tensor:
         )
     if not rows.isfinite().all():
         raise InputError("features are not finite; the network has probably diverged")
-    return normalize(rows, dim=1, eps=1e-6)
+    return normalize(rows, dim=1, eps=1e-6), usual

@@ -23,6 +23,13 @@ def test_by_hand() -> None:
     assert lists(near_duplicates(x, similarity=0.7)) == [[0, 2, 5, 6], [1, 4]]
 
 
+def test_of_features_095_is_enough() -> None:
+    angle = np.arccos([1, 0.951, 0.949])
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    assert lists(near_duplicates(x[[0, 1]])) == [[0, 1]]
+    assert near_duplicates(x[[0, 2]]) == ()
+
+
 def test_groups_are_no_chains() -> None:
     angles = np.deg2rad(np.arange(0, 90, 10))
     x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
