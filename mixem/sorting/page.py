@@ -65,7 +65,7 @@ a:focus-visible, input:focus-visible, summary:focus-visible, button:focus-visibl
   outline: 3px solid var(--mark); outline-offset: 2px; }
 .skip { position: absolute; left: -9999px; }
 .skip:focus { left: 8px; top: 8px; background: var(--paper); padding: 8px; }
-label { display: block; margin-top: 12px; font-weight: 600; }
+label { display: block; margin: 12px 0 6px; font-weight: 600; }
 input, button { font: inherit; color: inherit; background: var(--paper); border: 1px solid
   var(--soft); border-radius: 6px; padding: 8px 12px; }
 input { width: 100%; max-width: 480px; }

@@ -269,7 +269,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
         return len(list(place.glob("*/*.png")))
 
     killed = 0
-    for wanted in (1, 150, 300):
+    for wanted in (1, 250):
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(photos), str(place), str(names)],
             stdout=subprocess.PIPE,
