@@ -156,6 +156,22 @@ def test_what_is_not_ours_is_left_alone(photos: Path, tmp_path: Path) -> None:
     assert tree(place) == found
 
 
+def test_a_link_that_leads_elsewhere_and_a_name_in_capitals_are_not_ours(photos, tmp_path) -> None:
+    place = tmp_path / "sorted"
+    sort_into(place, sorting(), folder=photos, how="link")
+    (tmp_path / "mine").write_text("mine")
+    link = place / "cluster-1" / "3.png"
+    link.unlink()
+    link.symlink_to(tmp_path / "mine")
+    (place / "cluster-1" / "2.png").rename(place / "cluster-1" / "2.PNG")
+    done = sort_into(place, sorting(), folder=photos, how="link")
+    assert done.kept == ("cluster-1/3.png",)
+    found = tree(place)
+    assert found["cluster-1/3.png"] == "mine"
+    assert found["cluster-1/3-2.png"] == "3.png"
+    assert found["cluster-1/2-2.png"] == "b/2.png"  # 2.PNG and 2.png are one on other systems
+
+
 def test_a_copy_with_another_time_is_still_a_copy(photos: Path, tmp_path: Path) -> None:
     sort_into(tmp_path / "sorted", sorting(), folder=photos)
     os.utime(photos / "3.png", (1e9, 1e9))
@@ -231,6 +247,7 @@ def test_a_full_disk_is_one_line_and_the_next_call_goes_on(photos, tmp_path, mon
         sort_into(place, sorting(), folder=photos)
     assert "\n" not in str(caught.value)
     assert tree(place).items() <= EXPECTED.items()
+    assert list(place.rglob("*.unfinished")) == []
     done = sort_into(place, sorting(), folder=photos)
     assert (done.placed, done.unchanged) == (3, 2)
     assert tree(place) == EXPECTED
