@@ -8,6 +8,7 @@ images, and batch means, joint distributions, negatives and codes are those of a
 from mixem.losses.associative_embedding import associative_embedding
 from mixem.losses.component_diversity import component_diversity
 from mixem.losses.iic import iic, joint_distribution
+from mixem.losses.iic_segmentation import iic_segmentation
 from mixem.losses.infomax import infomax, logit_penalty
 from mixem.losses.instance_confidence import instance_confidence, instance_entropy
 from mixem.losses.nt_xent import nt_xent
@@ -18,6 +19,7 @@ __all__ = [
     "associative_embedding",
     "component_diversity",
     "iic",
+    "iic_segmentation",
     "infomax",
     "instance_confidence",
     "instance_entropy",
