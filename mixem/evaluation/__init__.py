@@ -27,11 +27,23 @@ from mixem.evaluation.matching import (
 )
 from mixem.evaluation.metrics import ClusterUsage, ari, cluster_usage, clustering_scores, nmi
 from mixem.evaluation.probes import knn_accuracy, linear_probe
+from mixem.evaluation.segmentation import (
+    PixelCounts,
+    SegmentationScores,
+    majority_pixels,
+    match_pixels,
+    nearest_centre,
+    place_centres,
+    scores_by,
+    segmentation_scores,
+)
 
 __all__ = [
     "ClusterUsage",
     "KMeansProtocol",
     "KMeansResult",
+    "PixelCounts",
+    "SegmentationScores",
     "accuracy_by_labels",
     "ari",
     "assign_to_centres",
@@ -46,7 +58,13 @@ __all__ = [
     "linear_probe",
     "majority_accuracy",
     "majority_mapping",
+    "majority_pixels",
     "match_clusters",
+    "match_pixels",
+    "nearest_centre",
     "nmi",
     "normalise_rows",
+    "place_centres",
+    "scores_by",
+    "segmentation_scores",
 ]
