@@ -57,7 +57,7 @@ def textures(
     images = torch.empty(count, 1, size, size, dtype=torch.uint8)
     masks = torch.empty(count, size, size, dtype=torch.uint8)
     for start in range(0, count, BLOCK):
-        generator = torch.Generator().manual_seed((seed << 32) + start)
+        generator = torch.Generator().manual_seed((seed << 20) + start)
         mosaics = _mosaics(size, classes, regions, generator)
         pixels = torch.zeros(BLOCK, size, size)
         for number, name in enumerate(names):
