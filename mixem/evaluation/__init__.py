@@ -20,8 +20,20 @@ from mixem.evaluation.matching import (
 )
 from mixem.evaluation.metrics import ari, clustering_scores, nmi
 from mixem.evaluation.probes import knn_accuracy, linear_probe
+from mixem.evaluation.segmentation import (
+    PixelCounts,
+    SegmentationScores,
+    majority_pixels,
+    match_pixels,
+    nearest_centre,
+    place_centres,
+    scores_by,
+    segmentation_scores,
+)
 
 __all__ = [
+    "PixelCounts",
+    "SegmentationScores",
     "accuracy_by_labels",
     "ari",
     "clustering_accuracy",
@@ -31,6 +43,12 @@ __all__ = [
     "linear_probe",
     "majority_accuracy",
     "majority_mapping",
+    "majority_pixels",
     "match_clusters",
+    "match_pixels",
+    "nearest_centre",
     "nmi",
+    "place_centres",
+    "scores_by",
+    "segmentation_scores",
 ]

@@ -13,6 +13,7 @@ batch means, joint distributions, negatives and codes are those of all.
 from mixem.losses.associative_embedding import associative_embedding
 from mixem.losses.component_diversity import component_diversity
 from mixem.losses.iic import iic, joint_distribution
+from mixem.losses.iic_segmentation import iic_segmentation
 from mixem.losses.infomax import infomax, logit_penalty
 from mixem.losses.instance_confidence import instance_confidence, instance_entropy
 from mixem.losses.neighbour_consistency import neighbour_consistency
@@ -26,6 +27,7 @@ __all__ = [
     "associative_embedding",
     "component_diversity",
     "iic",
+    "iic_segmentation",
     "infomax",
     "instance_confidence",
     "instance_entropy",

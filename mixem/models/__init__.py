@@ -3,6 +3,7 @@
 from mixem.models.backbones import BACKBONES, SmallNet, SmallResNet, make_backbone, resnet18
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel
 from mixem.models.heads import ClusterHead, MixtureHead, ProjectionHead, SubHeads, mix
+from mixem.models.segmentation import SegmentationHead, SegmentationNet10a
 
 __all__ = [
     "BACKBONES",
@@ -11,6 +12,8 @@ __all__ = [
     "ClusterNet6c",
     "MixtureHead",
     "ProjectionHead",
+    "SegmentationHead",
+    "SegmentationNet10a",
     "SmallNet",
     "SmallResNet",
     "Sobel",
