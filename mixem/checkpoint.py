@@ -4,6 +4,7 @@ Nothing here unpickles arbitrary objects: checkpoints are read with ``weights_on
 are safetensors, everything else is JSON.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -40,11 +41,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    # RuntimeError is what torch.save makes of a full disk.
     except (OSError, RuntimeError) as error:
+        # torch.save makes a RuntimeError of a full disk; others are not the disk's.
+        of_a_file = any(word in str(error) for word in ("inline_container", "PytorchStream"))
+        if isinstance(error, RuntimeError) and not of_a_file:
+            raise
+        number = getattr(error, "errno", None)
+        full = of_a_file or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space or choose" if full else "choose"
         raise InputError(
-            f"cannot write {path}: {reason(error)[:200]}; "
-            "free some space or choose another folder with --out"
+            f"cannot write {path}: {reason(error)[:200]}; {advice} another folder with --out"
         ) from error
 
 
@@ -70,7 +76,16 @@ def read_json(path: Path) -> Any:
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, atomically."""
-    write_atomically(path, lambda file: torch.save(state, file))
+    on_cpu = _on_cpu(state)  # before the file: an error of the GPU is not one of the disk
+    write_atomically(path, lambda file: torch.save(on_cpu, file))
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(inner) for key, inner in value.items()}
+    return [_on_cpu(inner) for inner in value] if isinstance(value, list) else value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a module's weights as safetensors, atomically."""
-    tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
+    tensors = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
     data = safetensors.torch.save(tensors)  # save_file would make the file readable for us only
     write_atomically(path, lambda file: file.write_bytes(data))
 

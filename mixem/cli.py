@@ -181,6 +181,7 @@ def _list(options: argparse.Namespace) -> int:
         settings = experiment.values().items()
         sourced = tuple((path, str(value), experiment.source(path)) for path, value in settings)
         print(Table(("setting", "value", "source"), sourced))
+        _expect(options.name)
         return 0
     rows = [
         (e.name, e.images, e.train_split, e.backbone, str(e.training.epochs), e.start or "random")
@@ -190,8 +191,20 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _expect(name: str) -> None:
+    """Say what the records that are at hand lead to expect of an experiment."""
+    from mixem.records import load_records, records_of, summarise
+
+    found = records_of(load_records(), name) if Path("results").is_dir() else []
+    if ours := summarise(found):
+        print(
+            f"\n{ours.n} seed{'s' * (ours.n > 1)}: accuracy {ours.percent()} %, "
+            f"{ours.minutes:.1f} minutes each on {ours.hardware}"
+        )
+
+
 def _train(options: argparse.Namespace) -> int:
-    from mixem.distributed import leads, part
+    from mixem.distributed import disconnect, leads
     from mixem.experiments import get
     from mixem.records import save_record
     from mixem.runs import run
@@ -205,7 +218,7 @@ def _train(options: argparse.Namespace) -> int:
         download=options.download,
         sitting=_sitting(options),
     )
-    part()
+    disconnect()
     if not leads():  # of several processes one speaks
         return 0 if finished else STOPPED
     if finished is None:

@@ -2,7 +2,15 @@
 
 import torch
 
-from mixem.errors import InputError
+from mixem.errors import InputError, reason
+
+__all__ = ["DEVICE_ERRORS", "resolve_device", "resolve_precision"]
+
+# What a GPU raises by itself, such as a full memory. They are RuntimeErrors, as is much else.
+DEVICE_ERRORS: tuple[type[BaseException], ...] = (
+    torch.cuda.OutOfMemoryError,
+    getattr(torch, "AcceleratorError", torch.cuda.OutOfMemoryError),
+)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -11,13 +19,15 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         InputError: If the name means nothing or there is no such device.
     """
+    asked = device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"no device {device!r} here ({reason}); use --device auto") from error
+        instead = "cpu" if asked == "auto" else "auto"
+        why = reason(error)[:100]
+        raise InputError(f"no device {device!r} here ({why}); use --device {instead}") from error
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -1,7 +1,7 @@
 """Several processes that train one network, each on its share of every batch.
 
-``torchrun`` starts the processes. Inside :func:`together`, which :func:`mixem.train.train` enters,
-losses, views and batch norm refer to the batch of all of them; everywhere else a process is alone.
+``torchrun`` starts the processes. Inside :func:`together`, which the training loop enters, losses,
+views and batch norm refer to the batch of all of them; everywhere else a process is alone.
 
 What each process computes is its own loss, and the network learns from the mean of these losses.
 So a mean over images needs nothing, if all have equally many, and whatever is not a mean over
@@ -65,10 +65,13 @@ def connect(device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    gpu = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if gpu else "gloo", timeout=PATIENCE, device_id=device if gpu else None
+    )
 
 
-def part() -> None:
+def disconnect() -> None:
     """End the connection, when all went well: they cannot connect again.
 
     After an error in one process this would wait for the others, for ever on a GPU.

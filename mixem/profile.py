@@ -180,8 +180,7 @@ def profile(
     stepper = Stepper(method, optimiser, device=device, precision=precision, border=clock.border)
     stages = {part.name: _Stage(part, stepper, experiment.training) for part in passes}
     operations = {name: stage.count() for name, stage in stages.items()}
-    shape = (2, sets.train.channels, method.views.size, method.views.size)
-    with compiled(method, shape, device, sitting.compile):
+    with compiled(method, sitting.compile):
         _time_networks(method, clock)
         for stage in stages.values():
             for _ in range(WARM_UP):

@@ -3,13 +3,15 @@
 A finished folder holds ``config.json``, ``log.jsonl``, ``model.safetensors`` and ``record.json``.
 """
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,33 +194,33 @@ def run(
     begun = load_run(plan.start) if plan.start and not plan.finished else None
     if begun:
         plan.method.start_from(begun.method)
-    _claim(plan.folder, plan.identity())
-    if plan.finished:
-        return load_run(plan.folder)
-    if plan.origin and not begun:
-        begun = run(
-            plan.origin,
+    with _claimed(plan.folder, plan.identity()):
+        if plan.finished:
+            return load_run(plan.folder)
+        if plan.origin and not begun:
+            begun = run(
+                plan.origin,
+                seed=seed,
+                images=images,
+                out=plan.folder / "start" if out else None,
+                root=root,
+                download=download,
+                sitting=sitting,
+            )
+            if begun is None:
+                return None
+            plan.method.start_from(begun.method)
+        if sitting.max_minutes is not None:
+            left = sitting.max_minutes - (time.monotonic() - began) / 60
+            sitting = dataclasses.replace(sitting, max_minutes=left)
+        training = train(
+            plan.method,
+            plan.sets.of(plan.method),
+            plan.experiment.training,
             seed=seed,
-            images=images,
-            out=plan.folder / "start" if out else None,
-            root=root,
-            download=download,
+            out=plan.folder,
             sitting=sitting,
         )
-        if begun is None:
-            return None
-        plan.method.start_from(begun.method)
-    if sitting.max_minutes is not None:
-        left = sitting.max_minutes - (time.monotonic() - began) / 60
-        sitting = dataclasses.replace(sitting, max_minutes=left)
-    training = train(
-        plan.method,
-        plan.sets.of(plan.method),
-        plan.experiment.training,
-        seed=seed,
-        out=plan.folder,
-        sitting=sitting,
-    )
     if not training.complete:
         return None
     if leads():
@@ -299,21 +301,34 @@ def default_folder(experiment: Experiment, seed: int, images: ImageSet) -> Path:
     return Path(os.environ.get("MIXEM_RUNS", "runs")) / f"{name}-seed{seed}-{key}"
 
 
-def _claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Make the folder this run's own, or see that it already is."""
+@contextmanager
+def _claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """The folder is this run's own; it is given back if the run is refused before it begins."""
     file = folder / "config.json"
-    if leads() and not file.exists():
+    new = leads() and not file.exists()
+    if new:
         write_json(file, identity)
     wait()
-    found = read_json(file)
+    _require_same(folder, read_json(file), identity)
+    try:
+        yield
+    except InputError:
+        if new and not (folder / "checkpoint.pt").exists() and not (folder / "start").exists():
+            for name in ("config.json", "log.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something of the user's is in it
+                folder.rmdir()
+        raise
+
+
+def _require_same(folder: Path, found: Any, identity: dict[str, Any]) -> None:
     if found != identity:
         ours, theirs = _flat(identity), _flat(found if isinstance(found, dict) else {})
         name = next(k for k in {**ours, **theirs} if ours.get(k) != theirs.get(k))
-        name = name.removeprefix("experiment.")
-        full = name if name in ours or name in theirs else f"experiment.{name}"
         raise InputError(
-            f"{folder} holds another run: {name} is {theirs.get(full)!r} there and "
-            f"{ours.get(full)!r} here; choose another --out or delete the folder"
+            f"{folder} holds another run: {name.removeprefix('experiment.')} is "
+            f"{theirs.get(name)!r} there and {ours.get(name)!r} here; choose another --out or "
+            "delete the folder"
         )
 
 

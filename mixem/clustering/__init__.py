@@ -1,5 +1,6 @@
 """k-means with its protocol written out. No label is seen here."""
 
+from mixem.clustering.neighbours import Neighbours, nearest_neighbours
 from mixem.evaluation.kmeans import (  # until the move is merged
     KMeansProtocol,
     KMeansResult,
@@ -15,10 +16,12 @@ __all__ = [
     "ClusterUsage",
     "KMeansProtocol",
     "KMeansResult",
+    "Neighbours",
     "assign_to_centres",
     "cluster_usage",
     "component_centres",
     "kmeans",
     "kmeans_starts",
+    "nearest_neighbours",
     "normalise_rows",
 ]

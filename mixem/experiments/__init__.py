@@ -3,14 +3,19 @@
 import difflib
 
 from mixem.errors import InputError
-from mixem.experiments import iic, imc_swav, mixem
+from mixem.experiments import iic, imc_swav, mixem, scan
 from mixem.experiments.settings import Experiment
 
 __all__ = ["EXPERIMENTS", "Experiment", "get"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (*mixem.EXPERIMENTS, *iic.EXPERIMENTS, *imc_swav.EXPERIMENTS)
+    for experiment in (
+        *mixem.EXPERIMENTS,
+        *iic.EXPERIMENTS,
+        *imc_swav.EXPERIMENTS,
+        *scan.EXPERIMENTS,
+    )
 }
 
 

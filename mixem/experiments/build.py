@@ -146,7 +146,7 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
         InputError: If the backbone does not take the images.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed is for GPUs as well
         backbone = make_backbone(
             experiment.backbone, in_channels=channels, size=experiment.views.size
         )
@@ -169,16 +169,22 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
 def start_of(experiment: Experiment) -> Experiment:
     """The experiment that ``experiment`` starts from.
 
-    It is taken on the images, views and backbone of ``experiment``, or as it is, as the method
-    says.
+    What they share is the method's to say.
     """
     from mixem.experiments import get
 
     start = get(str(experiment.start))
-    if METHODS[experiment.method].takes_start == "as it is":
+    common = METHODS[experiment.method].takes_start
+    if common == "nothing":
         return start
-    shared = ("images", "train_split", "test_split", "backbone", "clusters", "views")
-    protocol = dataclasses.replace(start.protocol, fit_split=experiment.protocol.fit_split)
+    shared = ("images", "train_split", "test_split", "backbone", "clusters")
+    views = experiment.views
+    if common == "images":  # as the network sees them outside training, but drawn as the start says
+        seen = ("size", "plain_side", "plain_size", "mean", "std")
+        views = dataclasses.replace(start.views, **{name: getattr(views, name) for name in seen})
     return dataclasses.replace(
-        start, protocol=protocol, **{name: getattr(experiment, name) for name in shared}
+        start,
+        views=views,
+        protocol=dataclasses.replace(start.protocol, fit_split=experiment.protocol.fit_split),
+        **{name: getattr(experiment, name) for name in shared},
     )

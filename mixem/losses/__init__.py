@@ -10,9 +10,12 @@ from mixem.losses.component_diversity import component_diversity
 from mixem.losses.iic import iic, joint_distribution
 from mixem.losses.infomax import infomax, logit_penalty
 from mixem.losses.instance_confidence import instance_confidence, instance_entropy
+from mixem.losses.neighbour_consistency import neighbour_consistency
 from mixem.losses.nt_xent import nt_xent
+from mixem.losses.self_label import self_label
 from mixem.losses.sinkhorn import sinkhorn
 from mixem.losses.swapped_prediction import swapped_prediction
+from mixem.losses.temi import temi
 
 __all__ = [
     "associative_embedding",
@@ -23,7 +26,10 @@ __all__ = [
     "instance_entropy",
     "joint_distribution",
     "logit_penalty",
+    "neighbour_consistency",
     "nt_xent",
+    "self_label",
     "sinkhorn",
     "swapped_prediction",
+    "temi",
 ]

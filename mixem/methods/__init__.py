@@ -9,11 +9,13 @@ from mixem.methods.finetune import Finetune, FinetuneSettings
 from mixem.methods.iic import IIC, IICSettings
 from mixem.methods.imc_swav import IMCSwAV, IMCSwAVSettings
 from mixem.methods.mixem import MixEM, MixEMSettings
+from mixem.methods.scan import SCAN, SCANSettings, SelfLabel, SelfLabelSettings
 from mixem.methods.simclr import SimCLR, SimCLRSettings
 
 __all__ = [
     "IIC",
     "METHODS",
+    "SCAN",
     "Clustering",
     "Finetune",
     "FinetuneSettings",
@@ -24,6 +26,9 @@ __all__ = [
     "MethodSettings",
     "MixEM",
     "MixEMSettings",
+    "SCANSettings",
+    "SelfLabel",
+    "SelfLabelSettings",
     "SimCLR",
     "SimCLRSettings",
     "Step",
@@ -36,4 +41,6 @@ METHODS: dict[str, type[Method]] = {
     "iic": IIC,
     "imc-swav": IMCSwAV,
     "finetune": Finetune,
+    "scan": SCAN,
+    "self-label": SelfLabel,
 }

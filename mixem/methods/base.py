@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -99,8 +99,9 @@ class Method(nn.Module):
         mapping: How clusters get a class when they are scored: "one-to-one", matched to each
             other; "majority" of the labels of the fitted images; "identity" for a classifier,
             whose class c is class c.
-        takes_start: Whether training can begin from another run, see :meth:`start_from`: one "on
-            the same images", views and backbone, or one "as it is", with its own; None if not.
+        takes_start: Whether training can begin from another run, see :meth:`start_from`, and what
+            the two share: "images" and backbone; "views" as well; or "nothing", so that the start
+            is taken as it is. None if not.
         rests_parts: Not every step uses all of the network.
         outputs: What :func:`extract` can ask for.
 
@@ -113,7 +114,7 @@ class Method(nn.Module):
     clusters_itself: ClassVar[bool] = False
     has_components: ClassVar[bool] = False
     mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
-    takes_start: ClassVar[Literal["on the same images", "as it is"] | None] = None
+    takes_start: ClassVar[Literal["images", "views", "nothing"] | None] = None
     rests_parts: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = ("features", "embeddings", "assign", "cluster")
 
@@ -397,8 +398,27 @@ def extract(
     method.eval()
     try:
         function = getattr(method, what)
-        parts = [function(images[rows].to(device)).float().cpu() for rows in chosen]
+        parts = [
+            _in_memory(function, images, rows, device, method.needs_a_batch) for rows in chosen
+        ]
     finally:
         method.train(training)
     found = torch.cat(parts)
     return found[order.argsort().cpu()] if mix else found
+
+
+def _in_memory(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    rows: torch.Tensor,
+    device: torch.device,
+    whole: bool,
+) -> torch.Tensor:
+    """The function of some of the images; in two halves if a GPU's memory does not hold them."""
+    try:
+        return function(images[rows].to(device)).float().cpu()
+    except torch.cuda.OutOfMemoryError:
+        if whole or len(rows) < 2:
+            raise
+    halves = rows.tensor_split(2)  # outside of the except, whose error holds the memory
+    return torch.cat([_in_memory(function, images, half, device, whole) for half in halves])

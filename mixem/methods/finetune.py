@@ -70,7 +70,7 @@ class Finetune(Method):
     Settings = FinetuneSettings
     clusters_itself = True
     mapping = "identity"
-    takes_start = "as it is"
+    takes_start = "nothing"
     outputs = (*Method.outputs, "logits")
 
     def __init__(

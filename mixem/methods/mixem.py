@@ -73,7 +73,7 @@ class MixEM(Method):
 
     Settings = MixEMSettings
     has_components = True
-    takes_start = "on the same images"  # official ``--init_from``; heads and gate start at random
+    takes_start = "views"  # official ``--init_from``; heads and gate start at random
 
     def __init__(
         self,

@@ -58,7 +58,8 @@ class Row:
     def label(self) -> str:
         """Kind and switches in words, but for those of k-means."""
         s = self.switches
-        text = self.kind + (f" {s['sub_head']}, loss {s['loss']:.3f}" if "loss" in s else "")
+        number = s.get(self.kind.replace("-", "_"))  # of a sub-head among others
+        text = self.kind + ("" if number is None else f" {number}, loss {s['loss']:.3f}")
         text += f" {s['share']:.0%}" if "share" in s else ""
         return text + (f", batch norm of {s['batch_norm']}" if "batch_norm" in s else "")
 

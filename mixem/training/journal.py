@@ -18,6 +18,7 @@ from mixem.checkpoint import (
     save_weights,
     write_atomically,
 )
+from mixem.devices import DEVICE_ERRORS
 from mixem.distributed import leads
 from mixem.errors import InputError
 from mixem.methods import Method
@@ -133,7 +134,7 @@ class Journal:
             self.history = [from_json(Epoch, row) for row in rows]
             self.earlier = state["seconds"]
             threads, step = state["threads"], state["step"]
-        except torch.cuda.OutOfMemoryError:
+        except DEVICE_ERRORS:
             raise
         except (KeyError, TypeError, RuntimeError) as error:
             raise InputError(

@@ -4,13 +4,12 @@ It takes the steps of :mod:`mixem.training.step`, sets their learning rate, and 
 what came out. A run stopped at any step goes on exactly as if it had not been.
 """
 
-import copy
 import dataclasses
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from mixem.data import ImageSet
-from mixem.devices import resolve_device, resolve_precision
+from mixem.devices import DEVICE_ERRORS, resolve_device, resolve_precision
 from mixem.distributed import decided, leads, own_device, processes, together, wait
 from mixem.errors import reason
 from mixem.methods import Method
@@ -127,10 +126,10 @@ def train(
         total=schedule.total, initial=step, unit=" steps",
         disable=not (sitting.progress and leads()),
     )  # fmt: skip
-    shape = (2, passes[0].pixels.shape[1], method.views.size, method.views.size)
     with (
         together(device),
-        compiled(method, shape, device, sitting.compile) as is_compiled,
+        torch.cuda.device(device if device.type == "cuda" else -1),
+        compiled(method, sitting.compile) as faster,
         bar,
         interruptions(enabled=processes() == 1) as asked_to_stop,
     ):
@@ -182,7 +181,7 @@ def train(
         device=str(device),
         precision=precision,
         processes=processes(),
-        compiled=is_compiled,
+        compiled=bool(faster and faster.works),
         peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         threads=torch.get_num_threads() if device.type == "cpu" else None,
     )
@@ -229,32 +228,43 @@ def interruptions(*, enabled: bool) -> Iterator[list[int]]:
 
 
 @contextmanager
-def compiled(
-    method: Method, shape: tuple[int, ...], device: torch.device, wanted: bool
-) -> Iterator[bool]:
-    """Inside, the backbone's forward pass is compiled if wanted; with a warning if it cannot be.
+def compiled(method: Method, wanted: bool) -> Iterator["Compiled | None"]:
+    """Inside, the backbone's forward pass is compiled if wanted.
 
     Yields:
-        Whether it is.
+        What compiles it, or None.
     """
-    backbone = method.backbone
     if not wanted:
-        yield False
+        yield None
         return
-    before = copy.deepcopy(backbone.state_dict())  # a trial moves the running statistics
-    done = True
+    backbone = method.backbone
+    backbone.forward = forward = Compiled(backbone.forward)  # type: ignore[method-assign]
     try:
-        backbone.forward = torch.compile(backbone.forward, dynamic=False)
-        backbone(torch.zeros(shape, device=device)).sum().backward()
-    except Exception as error:  # whatever the compiler, or the lack of one, leads to
-        done = False
-        backbone.__dict__.pop("forward", None)
-        warnings.warn(
-            f"torch.compile failed, going on without it: {reason(error)[:200]}", stacklevel=4
-        )
-    backbone.load_state_dict(before)
-    backbone.zero_grad(set_to_none=True)
-    try:
-        yield done
+        yield forward
     finally:
         backbone.__dict__.pop("forward", None)
+
+
+class Compiled:
+    """A function as ``torch.compile`` makes it; as it is, after a warning, if that fails.
+
+    Attributes:
+        works: No call has failed.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function, self.works = function, True
+        self.faster = torch.compile(function, dynamic=False)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The function's answer."""
+        if self.works:
+            try:
+                return self.faster(*inputs)
+            except DEVICE_ERRORS:
+                raise
+            except Exception as error:  # whatever the compiler, or the lack of one, leads to
+                self.works = False
+                words = f"torch.compile failed, going on without it: {reason(error)[:200]}"
+                warnings.warn(words, stacklevel=2)
+        return self.function(*inputs)

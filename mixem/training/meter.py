@@ -13,6 +13,11 @@ from mixem.records import Epoch
 __all__ = ["Meter"]
 
 
+def wide(value: torch.Tensor) -> torch.Tensor:
+    """The numbers in float64, or in float32 on Apple's GPUs, which have no more."""
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
+
+
 class Meter:
     """Sums of an epoch on the device: loss terms, details, and how the components fill.
 
@@ -29,19 +34,19 @@ class Meter:
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for the device."""
         for name, value in step.terms.items():
-            value = value.detach().double()
+            value = wide(value.detach())
             one = torch.ones_like(value)
-            broken = value.isfinite().logical_not().double()
+            broken = value.isfinite().logical_not().to(value.dtype)
             self._mean(f"term {name}", [value, one, broken])
         for name, value in (step.details or {}).items():
-            value = value.double()
+            value = wide(value)
             self._mean(f"detail {name}", [value, torch.ones_like(value)])
         for name, value in (step.hits or {}).items():
-            self._sum(f"hits {name}", value.double())
+            self._sum(f"hits {name}", wide(value))
         if (p := step.assignments) is not None:
             chosen = F.one_hot(p.argmax(-1), p.shape[-1])
-            self._sum("usage", chosen.sum(-2).double())
-            confidence = p.max(-1).values.mean(-1).double()
+            self._sum("usage", wide(chosen.sum(-2)))
+            confidence = wide(p.max(-1).values.mean(-1))
             self._mean("confidence", [confidence, torch.ones_like(confidence)])
 
     def read(self, epoch: int, step: int, learning_rate: float) -> Epoch:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixem.data import ImageSet
-from mixem.distributed import rank, size, synchronise_batch_norm
+from mixem.distributed import processes, rank, size, synchronise_batch_norm
 from mixem.errors import InputError
 from mixem.methods import Method, Step
 from mixem.training.config import TrainConfig
@@ -83,9 +83,9 @@ class Pass:
             raise InputError(f"{images.name} has {len(images)} image; training needs at least two")
         self.name, self.pixels, self.accumulate = name, pixels, config.accumulate
         self.batch = config.batch_for(images)
-        if self.batch % size():
+        if self.batch % processes():
             raise InputError(
-                f"a batch of {self.batch} images for {size()} processes; "
+                f"a batch of {self.batch} images for {processes()} processes; "
                 "give a batch_size that is a multiple of their number"
             )
         self.steps = len(images) // (self.batch * config.accumulate)
@@ -223,7 +223,7 @@ class Stepper:
             drawn = seeded(self.seed, "views", step * images.accumulate + index, self.device)
             views, labels = self._draw(images, whole, drawn)
             self.border("augmentation")
-            with counter or contextlib.nullcontext():
+            with counter or contextlib.nullcontext(), self._apart(index + 1 < images.accumulate):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                     result = self.network(views, images.name, labels)
                 loss = torch.stack(list(result.terms.values())).sum() / images.accumulate
@@ -234,6 +234,12 @@ class Stepper:
             self.border("other")
         self.optimiser.step()
         self.border("optimiser")
+
+    def _apart(self, more: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients of several processes meet with the last batch of a step."""
+        if more and isinstance(self.network, DistributedDataParallel):
+            return self.network.no_sync()
+        return contextlib.nullcontext()
 
     def _draw(
         self, images: Pass, whole: torch.Tensor, drawn: torch.Generator
@@ -289,7 +295,12 @@ def parallel(method: Method) -> nn.Module:
     if size() == 1:
         return _Step(method)
     synchronise_batch_norm(method, next(method.parameters()).device)
-    return DistributedDataParallel(_Step(method), find_unused_parameters=method.rests_parts)
+    return DistributedDataParallel(
+        _Step(method),
+        find_unused_parameters=method.rests_parts,
+        broadcast_buffers=False,  # batch norm of all processes has the same buffers in each
+        gradient_as_bucket_view=True,
+    )
 
 
 def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
