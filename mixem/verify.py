@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,7 +79,7 @@ def verify(
             yield verify_record(
                 record, tolerance=tolerance, root=root, download=download, device=device
             )
-        except InputError as error:
+        except (InputError, FloatingPointError) as error:
             yield Verification(_named(record), False, None, False, f"not trained: {error}")
 
 
@@ -101,16 +102,17 @@ def verify_record(
     method, sets = _begun(experiment, record.seed, sitting, root, download)
     training = train(method, sets.of(method), experiment.training, seed=record.seed, sitting=until)
     found = training.history[-1]
-    differences = {
-        term: abs(found.terms.get(term, float("inf")) - value) / (1 + abs(value))
-        for term, value in first.terms.items()
+    differences = {  # a term that one of them has not is infinitely far
+        term: abs(found.terms.get(term, math.inf) - first.terms.get(term, -math.inf))
+        / (1 + abs(first.terms.get(term, 0.0)))
+        for term in {**first.terms, **found.terms}
     }
     term, difference = max(differences.items(), key=lambda item: item[1])
     exact = found.terms == first.terms
     here = hardware("cpu") if device in ("auto", "cpu") else device
     words = "the same bits"
     if not exact:
-        now, then = found.terms.get(term, float("nan")), first.terms[term]
+        now, then = (terms.get(term, math.nan) for terms in (found.terms, first.terms))
         words = f"{term} is {now:.6f} by epoch {first.epoch}, {then:.6f} in the record"
     words += "" if here == record.hardware else f", which is of {record.hardware}"
     return Verification(name, difference <= tolerance, difference, exact, words)

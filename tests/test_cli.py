@@ -1,6 +1,7 @@
 """The command line: what each command does, and what is said when it cannot."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -13,19 +14,20 @@ import pytest
 import torch
 from PIL import Image
 
-import mixem.cli
+import mixem
 from mixem.checkpoint import load_checkpoint
 from mixem.cli import main
 from mixem.data import load_images
 from mixem.experiments import EXPERIMENTS
 from mixem.methods import extract
+from mixem.records import write_record
 
 # digits/simclr made small; `tiny` of conftest.py in the words of the command line.
 SMALL = [
     "--set=views.size=8",
     "--set=training.epochs=2",
     "--set=training.batch_size=599",
-    "--set=protocol.starts=2",
+    "--set=protocol.n_init=2",
     "--device=cpu",
     "--quiet",
 ]
@@ -96,9 +98,10 @@ def test_train_evaluate_and_again(command, tmp_path):
         "views.size": 8,
         "training.epochs": 2,
         "training.batch_size": 599,
-        "protocol.starts": 2,
+        "protocol.n_init": 2,
     }
-    accuracy = f"accuracy {record['metrics']['accuracy']:.4f}"
+    scores = record["protocols"][0]["scores"]
+    accuracy = f"accuracy {scores['accuracy']:.4f}"
     assert f"digits/simclr, seed 1: complete, in {out}" in printed
     assert accuracy in printed
     (saved,) = (tmp_path / "results").rglob("*.json")
@@ -159,11 +162,11 @@ def test_a_full_memory_is_one_line(command, monkeypatch, error):
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(mixem.cli, "run", full)
+    monkeypatch.setattr("mixem.runs.run", full)
     code, _, complaints = command("train", "digits/simclr")
     assert (code, complaints.count("\n")) == (2, 1)
     assert "--set training.accumulate=2" in complaints
-    monkeypatch.setattr(mixem.cli, "load_run", full)
+    monkeypatch.setattr("mixem.runs.load_run", full)
     code, _, complaints = command("predict", "run", "photos")
     assert (code, complaints.count("\n")) == (2, 1)
     assert "give --device cpu" in complaints
@@ -192,8 +195,8 @@ def test_evaluate_repeats_the_record(command, tiny_run):
     assert first == "digits, train+test: 1797 images; the first row is the main protocol"
     assert head.split()[-3:] == ["accuracy", "nmi", "ari"]
     expected = [
-        [f"{row['scores'][name]:.4f}" for name in ("accuracy", "nmi", "ari")]
-        for row in tiny_run.record["protocols"]
+        [f"{row.scores[name]:.4f}" for name in ("accuracy", "nmi", "ari")]
+        for row in tiny_run.record.protocols
     ]
     assert [row.split()[-3:] for row in rows] == expected
 
@@ -205,7 +208,9 @@ def test_evaluate_fits_where_the_experiment_does(command, tmp_path):
     record = json.loads((out / "record.json").read_text())
     _, printed, _ = command("evaluate", out)
     assert printed.startswith("digits, test: 500 images")
-    assert printed.splitlines()[3].split()[-3] == f"{record['metrics']['accuracy']:.4f}"
+    assert (
+        printed.splitlines()[3].split()[-3] == f"{record['protocols'][0]['scores']['accuracy']:.4f}"
+    )
 
 
 def test_evaluate_other_images(command, tiny_run, tmp_path):
@@ -272,18 +277,18 @@ def test_tables(command, tiny_run, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     for name, changes in (("a", {"overrides": {}}), ("b", {"overrides": {}, "seed": 2}), ("c", {})):
-        (results / f"{name}.json").write_text(json.dumps(record | changes))
+        write_record(results / f"{name}.json", dataclasses.replace(record, **changes))
     code, printed, _ = command("tables", f"--results={results}")
     assert code == 0
     main_table, changed = printed.split("\nWith changed settings:\n")
     lines = {line.split()[0]: line.split() for line in main_table.splitlines()}
-    accuracy = f"{100 * record['metrics']['accuracy']:.1f}"
+    accuracy = f"{100 * record.metrics['accuracy']:.1f}"
     assert lines["digits/simclr"][1:6] == ["–", accuracy, "±", "0.0", "2"]
     assert lines["stl10/mixem"][1:4] == ["78", "not", "run"]
     assert set(EXPERIMENTS) <= set(lines)
-    assert "size=8, epochs=2, batch_size=599, starts=2" in changed
+    assert "size=8, epochs=2, batch_size=599, n_init=2" in changed
     code, printed, _ = command("tables", f"--results={results}", "--metric=nmi")
-    assert f"{100 * record['metrics']['nmi']:.1f}" in printed
+    assert f"{100 * record.metrics['nmi']:.1f}" in printed
 
 
 def test_tables_of_nothing(command, tmp_path):
@@ -292,8 +297,18 @@ def test_tables_of_nothing(command, tmp_path):
     assert printed.count("not run") == len(EXPERIMENTS)
 
 
+def test_tables_after_a_plain_installation(command, tmp_path, monkeypatch):
+    """There is no folder of results; the papers' numbers are there all the same."""
+    monkeypatch.chdir(tmp_path)
+    code, printed, complaints = command("tables")
+    assert (code, complaints) == (0, "")
+    assert printed.count("not run") == len(EXPERIMENTS)
+    assert "No records here: give --results" in printed
+
+
 def test_a_changed_run_without_labels_is_in_the_tables(command, tiny_run, tmp_path):
-    (tmp_path / "r.json").write_text(json.dumps(tiny_run.record | {"metrics": None}))
+    rows = tuple(dataclasses.replace(row, scores=None) for row in tiny_run.record.protocols)
+    write_record(tmp_path / "r.json", dataclasses.replace(tiny_run.record, protocols=rows))
     code, printed, _ = command("tables", f"--results={tmp_path}")
     assert code == 0
     assert printed.splitlines()[-1].split()[-2:] == ["–", "1"]
@@ -326,7 +341,10 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         ((*TRAIN, "--out=TMP/file"), "cannot write TMP/file/config.json"),
         ((*TRAIN, "--out=TMP/file/below"), "cannot write TMP/file/below/config.json"),
         ((*TRAIN, "--out=TMP/" + 300 * "x"), "File name too long"),
-        ((*TRAIN, "--out=RUN"), "holds another run (other seed)"),
+        ((*TRAIN, "--out=RUN"), "holds another run: seed is 1 there and 0 here"),
+        (("verify", "TMP/missing"), "there is no TMP/missing; give records, or a folder of them"),
+        (("verify", "TMP/file"), "cannot read TMP/file"),
+        ((*TRAIN, "--out=TMP/o", "--set=views.mean=(0.5,)"), "std"),
         ((*TRAIN, "--out=TMP/o", "--clusters=1798"), "1798 clusters for 1797 images"),
         ((*TRAIN, "--out=TMP/o", "--clusters=0"), "0 clusters; give at least 1"),
         ((*TRAIN, "--out=TMP/o", "--set=training.epochs"), "has no '='"),
@@ -387,15 +405,34 @@ def test_a_loss_that_is_not_finite_is_one_line(command, tmp_path):
 def test_help_names_the_commands(command):
     code, printed, _ = command("--help")
     assert code == 0
-    for name in ("list", "train", "evaluate", "predict", "tables"):
+    for name in ("list", "train", "profile", "evaluate", "predict", "verify", "tables"):
         assert name in printed
+
+
+def test_the_version(command):
+    assert command("--version") == (0, f"mixem {mixem.__version__}\n", "")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version", "train --help"])
+def test_who_only_asks_does_not_wait_for_torch(option):
+    script = (
+        "import sys\nfrom mixem.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "slow = {'torch', 'torchvision', 'sklearn', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *option.split()], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 def test_ctrl_c_is_no_traceback(command, monkeypatch, tmp_path):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mixem.cli.run", interrupted)
+    monkeypatch.setattr("mixem.runs.run", interrupted)
     code, _, complaints = command(*TRAIN, f"--out={tmp_path / 'run'}")
     assert (code, complaints) == (130, "mixem: stopped; give the same command to go on\n")
 

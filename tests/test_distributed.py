@@ -110,7 +110,7 @@ def test_a_run_begun_by_one_process_is_finished_by_two(tmp_path):
 
 
 def test_two_processes_train_the_start_and_score_the_snapshots(tmp_path, tiny, tiny_run):
-    tiny_settings = [f"--set={path}={tiny.values()[path]}" for path in tiny_run.record["overrides"]]
+    tiny_settings = [f"--set={path}={tiny.values()[path]}" for path in tiny_run.record.overrides]
     command = [
         "-m", "mixem", "train", "digits/mixem", "--seed=1", "--device=cpu", "--quiet",
         *tiny_settings, "--set=training.batch_size=64", "--set=training.epochs=1",
@@ -118,9 +118,9 @@ def test_two_processes_train_the_start_and_score_the_snapshots(tmp_path, tiny, t
     ]  # fmt: skip
     torchrun(2, *command, f"--out={tmp_path / 'run'}", f"--start-from={tiny_run.folder}")
     record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
-    assert record["start"]["metrics"] == tiny_run.record["metrics"]
+    assert record["start"]["metrics"] == tiny_run.record.metrics
     start, end = record["curve"]
-    assert end == {"epoch": 1, **record["metrics"]}
+    assert end == {"epoch": 1, "scores": record["protocols"][0]["scores"]}
     assert start["epoch"] == 0
 
 
@@ -129,7 +129,8 @@ def test_two_processes_refuse_the_folder_of_another_run(tmp_path):
     out.mkdir()
     (out / "config.json").write_text('{"seed": 3}', encoding="utf-8")
     error = torchrun(2, *train(out), fails=True)
-    assert "holds another run (other experiment and seed and data)" in error
+    assert "holds another run: " in error
+    assert "; choose another --out or delete the folder" in error
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):

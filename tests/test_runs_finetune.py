@@ -116,7 +116,7 @@ def test_the_commands(finished, tmp_path, capsys):
     first, second = printed.splitlines()[-2:]
     assert first.startswith("ten crops")
     assert second.startswith("centre crop")
-    assert f"{finished.record['metrics']['accuracy']:.4f}" in first
+    assert f"{finished.record.metrics['accuracy']:.4f}" in first
 
     images = load_images("stl10", split="test").images
     (tmp_path / "pictures").mkdir()

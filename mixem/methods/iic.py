@@ -153,8 +153,8 @@ class IIC(Method):
         return Step(terms, p.detach(), {"sub_heads": losses.detach()})
 
     def bounds(self, images: int) -> dict[str, float]:
-        """Of answers that are all alike."""
-        of_entropies = -2 * max(0.0, self.settings.lamb - 1)
+        """Of answers that are all alike and spread over all clusters."""
+        of_entropies = 2 * (1 - self.settings.lamb)
         counts = {"main": self.clusters, "over": self.settings.over_clusters}
         return {name: of_entropies * math.log(counts[name]) for name in self.heads}
 

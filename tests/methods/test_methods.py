@@ -383,7 +383,7 @@ def test_a_method_is_not_made_of_anothers_settings():
 
 
 def test_a_backbone_says_how_long_its_features_are():
-    with pytest.raises(InputError, match=r"Linear, has no out_features; set it .* = 512"):
+    with pytest.raises(InputError, match=r"Sequential, has no out_features; set it .* = 512"):
         Method(nn.Sequential(nn.Linear(3, 4)), VIEWS)
 
 

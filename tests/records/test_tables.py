@@ -1,5 +1,6 @@
 """Records and the tables made of them."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,16 +10,25 @@ from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS
 from mixem.papers import value
 from mixem.records import (
-    PAPER_VALUES,
+    Data,
+    Epoch,
+    Record,
+    Row,
+    Start,
     Table,
+    Usage,
     comparison,
     load_records,
     paper_value,
+    read_record,
     records_of,
+    row_of,
     save_record,
+    score,
     summarise,
-    variant,
 )
+from mixem.records.tables import PAPER_VALUES
+from mixem.schema import to_json
 
 PROTOCOL = {"layer": "features", "normalise": True, "init": "components"}
 
@@ -26,27 +36,34 @@ PROTOCOL = {"layer": "features", "normalise": True, "init": "components"}
 def record(accuracy, seed=0, *, experiment="digits/mixem", minutes=2.0, start=1.0, **changes):
     """A record with what the tables read."""
     metrics = {"accuracy": accuracy, "nmi": accuracy - 0.1, "ari": accuracy - 0.2}
-    rows = [
-        {"kind": "k-means", **PROTOCOL, "scores": metrics},
-        {"kind": "k-means", **PROTOCOL, "normalise": False, "scores": {"accuracy": 0.5}},
-        {"kind": "argmax p", "scores": {"accuracy": 0.25, "nmi": 0.0, "ari": 0.0}},
-    ]
-    return {
-        "format": 1,
+    rows = (
+        Row("k-means", metrics, switches=PROTOCOL),
+        Row("k-means", {"accuracy": 0.5}, switches=PROTOCOL | {"normalise": False}),
+        Row("argmax p", {"accuracy": 0.25, "nmi": 0.0, "ari": 0.0}),
+    )
+    values = {
         "experiment": experiment,
         "overrides": {},
         "seed": seed,
-        "metrics": metrics,
-        "protocol": PROTOCOL,
+        "data": Data("digits", "all", 9, "0123456789ab", "all", 9, "0123456789ab", (1, 8, 8)),
+        "usage": Usage(10, 2.3),
         "protocols": rows,
+        "epoch": 1,
         "minutes": minutes,
+        "images_per_second": 100.0,
+        "precision": "float32",
         "hardware": "a CPU",
-        "start": start and {"experiment": "digits/simclr", "minutes": start},
-    } | changes
+        "settings": {},
+        "history": (Epoch(1, 3, 1e-3, 0.5, {"contrast": 0.5}),),
+        "versions": {},
+        "source": "",
+        "start": Start("digits/simclr", seed, metrics, start) if start else None,
+    }
+    return Record(**values | changes)
 
 
 def unlabelled(**changes):
-    return record(0.5, **changes) | {"metrics": None}
+    return record(0.5, protocols=(Row("k-means", None, switches=PROTOCOL),), **changes)
 
 
 def test_mean_and_spread_by_hand():
@@ -96,25 +113,24 @@ def test_what_cannot_be_summarised():
 
 
 def test_variants_are_named_by_what_was_changed():
-    assert variant(record(0.9)) == ""
+    assert record(0.9).variant == ""
     changed = record(0.9, overrides={"training.epochs": 2, "settings.pull_weight": 0.0})
-    assert variant(changed) == "epochs=2, pull_weight=0.0"
+    assert changed.variant == "epochs=2, pull_weight=0.0"
 
 
 def test_settings_that_end_alike_go_by_their_whole_path(tmp_path):
-    paths = ("settings.iterations", "protocol.iterations", "training.epochs")
-    changed = [
-        record(0.9, overrides={path: 5}) | {"settings": dict.fromkeys(paths, 1)} for path in paths
-    ]
-    names = ["settings.iterations=5", "protocol.iterations=5", "epochs=5"]
-    assert [variant(one) for one in changed] == names
+    paths = ("views.size", "settings.small_views.size", "training.epochs")
+    settings = dict.fromkeys(paths, 1)
+    changed = [record(0.9, overrides={path: 5}, settings=settings) for path in paths]
+    names = ["views.size=5", "settings.small_views.size=5", "epochs=5"]
+    assert [one.variant for one in changed] == names
     assert len({save_record(one, tmp_path) for one in changed}) == 3
 
 
 def test_the_books_records_lie_where_they_would_be_saved(tmp_path):
-    folder = Path(__file__).parents[1] / "results"
+    folder = Path(__file__).parents[2] / "results"
     for file in folder.rglob("*.json"):
-        place = save_record(json.loads(file.read_text(encoding="utf-8")), tmp_path)
+        place = save_record(read_record(file), tmp_path)
         assert place.relative_to(tmp_path) == file.relative_to(folder)
 
 
@@ -140,7 +156,7 @@ def test_records_are_loaded_by_experiment_and_seed(tmp_path):
     for item in given:
         save_record(item, tmp_path)
     found = load_records(tmp_path)
-    assert [(r["experiment"], r["seed"]) for r in found] == [
+    assert [(r.experiment, r.seed) for r in found] == [
         ("digits/mixem", 1),
         ("digits/mixem", 9),
         ("digits/mixem", 10),
@@ -148,7 +164,7 @@ def test_records_are_loaded_by_experiment_and_seed(tmp_path):
         ("digits/simclr", 9),
         ("digits/simclr", 10),
     ]
-    assert [r["seed"] for r in load_records(tmp_path, "digits/simclr")] == [1, 9, 10]
+    assert [r.seed for r in load_records(tmp_path, "digits/simclr")] == [1, 9, 10]
     assert load_records(tmp_path, "stl10/mixem") == []
 
 
@@ -178,7 +194,7 @@ def test_records_of_a_variant_may_change_the_training(changes, found):
         {"settings.passes": ["main", "over"]},  # a tuple, before it was written
     ]
     records = [record(0.9, seed, overrides=changed) for seed, changed in enumerate(overrides)]
-    records[2]["experiment"] = "digits/iic"
+    records[2] = dataclasses.replace(records[2], experiment="digits/iic")
     assert records_of(records, "digits/mixem", **changes) == [records[i] for i in found]
 
 
@@ -193,8 +209,11 @@ def test_records_of_an_experiment_that_was_not_run():
         ("{", "cannot read"),
         ("[]", "is not a record"),
         ("{}", "is not a record"),
-        ('{"format": 2}', "is not a record"),
+        ('{"format": 2}', r"is not a record \(experiment is missing\); restore it or move it"),
         ('{"format": 1, "experiment": "digits/mixem"}', "is not a record"),
+        ('{"format": "2"}', "its format is '2', and 1 to 2 are read here"),
+        ('{"format": 3}', "its format is 3, and 1 to 2 are read here"),
+        ('{"format": true}', "is not a record"),
     ],
 )
 def test_a_file_that_is_no_record_is_named(tmp_path, content, message):
@@ -289,15 +308,52 @@ def test_a_table_shows_itself():
 
 def test_the_record_of_a_run_is_one(tiny_run, tmp_path):
     file = save_record(tiny_run.record, tmp_path)
-    assert json.loads(file.read_text()) == tiny_run.record
+    assert json.loads(file.read_text()) == to_json(tiny_run.record)
     (found,) = load_records(tmp_path)
+    assert found == tiny_run.record
     summary = summarise([found])
-    assert summary.mean == tiny_run.record["metrics"]["accuracy"]
+    assert summary.mean == tiny_run.record.metrics["accuracy"]
     for layer in ("features", "embeddings"):
         for normalise in (True, False):
             assert summarise([found], layer=layer, normalise=normalise).n == 1
     # The main protocol is the first of them.
-    assert summarise([found], "nmi", normalise=True).mean == tiny_run.record["metrics"]["nmi"]
+    assert summarise([found], "nmi", normalise=True).mean == tiny_run.record.metrics["nmi"]
+
+
+def test_a_row_is_found_by_what_it_is():
+    one = record(0.9)
+    assert row_of(one) is one.protocols[0]
+    assert row_of(one, normalise=False) is one.protocols[1]
+    assert row_of(one, kind="argmax p") is one.protocols[2]
+    assert score(one, kind="argmax p")["accuracy"] == 0.25
+    for wanted in ({"mapping": "majority"}, {"kind": "ten crops"}, {"kind": "k-means", "x": None}):
+        with pytest.raises(InputError, match="digits/mixem: no protocol with"):
+            row_of(one, **wanted)
+
+
+FOLDER = Data("folder:photos", "all", 9, "0123456789ab", "all", 9, "0123456789ab", (3, 64, 64))
+
+
+def test_two_folders_of_one_name_are_kept_apart(tmp_path):
+    """A folder's place is nobody's business, and so its last name is all that a record has."""
+    changes = {"overrides": {"images": "folder:photos"}, "start": None}
+    other = dataclasses.replace(FOLDER, train_fingerprint="fedcba987654")
+    records = [
+        record(accuracy, seed, data=data, **changes)
+        for accuracy, seed, data in ((0.5, 0, FOLDER), (0.6, 1, FOLDER), (0.9, 0, other))
+    ]
+    places = [save_record(one, tmp_path) for one in records]
+    assert [place.relative_to(tmp_path).as_posix() for place in places] == [
+        "digits-mixem/images=folder-photos/seed-0.json",
+        "digits-mixem/images=folder-photos/seed-1.json",
+        "digits-mixem/images=folder-photos-fedcba98/seed-0.json",
+    ]
+    assert load_records(tmp_path) == records
+    with pytest.raises(InputError, match="several experiments; give those of one"):
+        summarise(records)
+    assert summarise(records[:2]).mean == pytest.approx(0.55)
+    assert save_record(records[2], tmp_path) == places[2]
+    assert len(load_records(tmp_path)) == 3
 
 
 @pytest.mark.parametrize(
