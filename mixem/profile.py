@@ -358,11 +358,11 @@ def _random(name: str, split: str) -> ImageSet:
         for part, count in parts.items()
     ]
     return ImageSet(
-        name,
-        split,
         torch.from_numpy(pixels),
         torch.from_numpy(np.concatenate(labels)),
         class_names=tuple(str(number) for number in range(classes)),
+        name=name,
+        split=split,
     )
 
 

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from mixem.clustering import kmeans
 from mixem.errors import InputError
-from mixem.evaluation.kmeans import kmeans
 
 IGNORED = 255  # in a mask: a pixel whose class nobody says
 VALUES = 256  # of a uint8 mask
@@ -218,7 +218,7 @@ def place_centres(
         chosen = torch.randint(flat.shape[2], (len(flat), 1, each), generator=generator)
         some = flat.gather(2, chosen.to(flat.device).expand(-1, flat.shape[1], -1))
         drawn.append(some.transpose(1, 2).flatten(0, 1).cpu())
-    found = kmeans(torch.cat(drawn), k, seed=seed, normalise=False, starts=5, iterations=300)
+    found = kmeans(torch.cat(drawn), k, seed=seed, normalise=False, n_init=5, max_iter=300)
     return torch.from_numpy(found.centres).float()
 
 

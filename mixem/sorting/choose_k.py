@@ -19,9 +19,10 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 from tqdm import tqdm
 
+from mixem.clustering import kmeans, normalise_rows
+from mixem.clustering.arrays import as_features
 from mixem.errors import InputError
-from mixem.evaluation import ari, kmeans, normalise_rows
-from mixem.evaluation.arrays import as_features
+from mixem.evaluation import ari
 from mixem.plots import Figure, sweep_panels
 
 __all__ = ["Choice", "KSignals", "choose_k", "k_panels"]
@@ -203,7 +204,7 @@ def _sample(
 def _clusters(
     points: NDArray[np.float64], k: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    found = kmeans(points, k, seed=seed, normalise=False, starts=STARTS, iterations=ITERATIONS)
+    found = kmeans(points, k, seed=seed, normalise=False, n_init=STARTS, max_iter=ITERATIONS)
     return found.centres, found.clusters
 
 

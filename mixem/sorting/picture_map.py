@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 from sklearn.decomposition import PCA
 
 from mixem.checkpoint import write_atomically
+from mixem.clustering import normalise_rows
+from mixem.clustering.arrays import as_features, as_integers
 from mixem.data.folder import decode
 from mixem.errors import InputError
-from mixem.evaluation import normalise_rows
-from mixem.evaluation.arrays import as_features, as_integers
 from mixem.plots import project
 from mixem.plots.style import class_colours
 

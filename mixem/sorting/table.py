@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from mixem.checkpoint import write_atomically
+from mixem.clustering import normalise_rows
+from mixem.clustering.arrays import as_features, as_integers
 from mixem.errors import InputError
-from mixem.evaluation import normalise_rows
-from mixem.evaluation.arrays import as_features, as_integers
 
 __all__ = ["ClusterTable", "table", "write_table"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from mixem.clustering import kmeans
 from mixem.errors import InputError
-from mixem.evaluation import kmeans
 from mixem.sorting import table, write_table
 from mixem.sorting.table import BLOCK
 
@@ -76,7 +76,7 @@ def test_a_probability_of_zero_is_very_small() -> None:
 
 def test_features_are_compared_with_the_means_of_their_clusters() -> None:
     x = np.random.default_rng(1).normal(size=(BLOCK + 50, 5)).astype(np.float16)
-    fitted = kmeans(x, 4, starts=1, iterations=300)
+    fitted = kmeans(x, 4, n_init=1, max_iter=300)
     found = table([str(i) for i in range(len(x))], fitted.clusters, features=x)
     h = x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
     means = np.stack([h[fitted.clusters == c].mean(0) for c in range(4)])
