@@ -372,6 +372,7 @@ def _record(
             test_fingerprint=sets.test.fingerprint,
             shape=tuple(sets.train.images.shape[1:]),
             skipped_files=len(sets.train.skipped),
+            class_names=sets.train.class_names if plan.method.mapping == "identity" else (),
         ),
         usage=found.usage,
         protocols=found.rows,

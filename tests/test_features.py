@@ -44,7 +44,7 @@ def network(preprocessing=HALF, digest="0" * 64):
 def image_set(n=10, size=40, channels=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (n, channels, size, size), generator=generator)
-    return ImageSet("made", "train", pixels.to(torch.uint8), None, ())
+    return ImageSet(pixels.to(torch.uint8), None, name="made", split="train")
 
 
 def embed(pictures, cache, net=None, **options):
@@ -69,7 +69,7 @@ def test_by_hand(tmp_path):
     # White above, black below: each channel is (1/2 - 1/2) / (1/4) = 0, the upper half 2.
     pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     pixels[:, :, :16] = 255
-    found = embed(ImageSet("made", "train", pixels, None, ()), tmp_path)
+    found = embed(ImageSet(pixels, None, name="made", split="train"), tmp_path)
     assert found.vectors.dtype == np.float16
     assert found.vectors.tolist() == [pytest.approx([0, 0, 0, 2], abs=2e-3)]
 

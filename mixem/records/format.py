@@ -109,6 +109,7 @@ class Data:
         test_fingerprint: SHA-256 of their shape and pixels.
         shape: Channels, height, width.
         skipped_files: Files of a folder that could not be read.
+        class_names: Of a classifier's classes, in their order; () for methods without labels.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Data:
     test_fingerprint: str
     shape: tuple[int, ...]
     skipped_files: int = 0
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

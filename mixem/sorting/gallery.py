@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mixem.checkpoint import write_atomically
-from mixem.data.folder import decode
+from mixem.data.picture import decode
 from mixem.errors import InputError
 from mixem.sorting.page import PAGE, SCRIPT, STYLE
 from mixem.sorting.table import ClusterTable

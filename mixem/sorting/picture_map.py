@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from mixem.checkpoint import write_atomically
 from mixem.clustering import normalise_rows
 from mixem.clustering.arrays import as_features, as_integers
-from mixem.data.folder import decode
+from mixem.data.picture import decode
 from mixem.errors import InputError
 from mixem.plots import project
 from mixem.plots.style import class_colours

@@ -224,7 +224,7 @@ def test_every_image_comes_with_its_own_label():
     images = labels.to(torch.uint8)[:, None, None, None].repeat(1, 1, 8, 8)
     torch.manual_seed(0)
     method = Watched(ClusterNet6c(1, width=2, size=8), VIEWS, FinetuneSettings(hidden=4))
-    train(method, ImageSet("flat", "all", images, labels, ()), constant(2, 10), **CPU)
+    train(method, ImageSet(images, labels, name="flat", split="all"), constant(2, 10), **CPU)
     assert sorted(method.seen[:30]) == sorted(method.seen[30:]) == sorted(labels.tolist())
     assert method.seen[:30] != method.seen[30:] != labels.tolist()
 

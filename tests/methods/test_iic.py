@@ -238,7 +238,7 @@ def test_a_network_that_sees_nothing_is_noticed(monkeypatch):
 
 def test_images_without_labels_are_enough():
     images = digits(300)
-    bare = ImageSet("bare", "all", images.images, None, ())
+    bare = ImageSet(images.images, None, name="bare", split="all")
     config = TrainConfig(epochs=1, batch_size=100, learning_rate=1e-3)
     train(make(), bare, config, progress=False)
 

@@ -285,11 +285,11 @@ def test_only_whether_there_is_a_label_counts():
     method = make(bank=True)
     for labels in ([0, -1, 3, -1, -1, 9], [7, -1, 0, -1, -1, 1]):
         labels = torch.tensor(labels)
-        targets = method.targets(ImageSet("some", "all", images.images, labels, images.class_names))
+        targets = method.targets(ImageSet(images.images, labels, images.class_names, name="some", split="all"))
         assert targets.tolist() == [True, False, True, False, False, True]
     assert make().targets(images) is None
     for labels in (None, torch.full((6,), -1)):
-        bare = ImageSet("bare", "all", images.images, labels, ())
+        bare = ImageSet(images.images, labels, name="bare", split="all")
         with pytest.raises(InputError, match=r"no image of bare, all, has a label.*bank=False"):
             method.targets(bare)
         assert make().targets(bare) is None
@@ -304,7 +304,7 @@ def test_training_with_a_bank():
     weights = []
     for known in (labels, torch.where(labels < 0, -1, (labels + 1) % 10)):
         method = make(bank=True)
-        part = ImageSet("part", "all", images.images, known, images.class_names)
+        part = ImageSet(images.images, known, images.class_names, name="part", split="all")
         history = train(method, part, config, device="cpu", progress=False).history
         assert set(history[-1].terms) == {"swapped", "information", "penalty"}
         assert all(math.isfinite(value) for value in history[-1].terms.values())

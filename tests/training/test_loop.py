@@ -178,7 +178,7 @@ def test_every_epoch_sees_every_image_once_in_its_own_order():
     pixels = torch.randint(0, 255, (32, 1, 8, 8), dtype=torch.uint8)
     pixels[:, 0, 0, 0] = torch.arange(32)
     method = make(Seen)
-    fit(method, ImageSet("numbered", "all", pixels, None, ()))
+    fit(method, ImageSet(pixels, None, name="numbered", split="all"))
     epochs = [method.seen[start : start + 32] for start in (0, 32, 64)]
     assert len(method.seen) == 96
     for epoch in epochs:
@@ -599,13 +599,13 @@ class Neighbours(SimCLR):
 def test_companions_come_with_their_images():
     pixels = torch.arange(32, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 8, 8)
     method = make(Neighbours)
-    fit(method, ImageSet("numbered", "all", pixels, None, ()))
+    fit(method, ImageSet(pixels, None, name="numbered", split="all"))
     assert sorted(own for own, _ in method.seen[:32]) == list(range(32))
     apart = [(other - own) % 32 for own, other in method.seen]
     assert set(apart) == {1, 31}
     assert len({tuple(apart[start : start + 32]) for start in (0, 32, 64)}) == 3
     again = make(Neighbours)
-    fit(again, ImageSet("numbered", "all", pixels, None, ()))
+    fit(again, ImageSet(pixels, None, name="numbered", split="all"))
     assert again.seen == method.seen
 
 

@@ -5,16 +5,15 @@ What the user can mend is one line on stderr and exit code 2.
 
 import argparse
 import ast
-import csv
-import io
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import mixem
+from mixem.cli.pictures import add_commands
 from mixem.errors import InputError, reason
 
 if TYPE_CHECKING:  # what trains takes seconds to import: each command does it for itself
@@ -121,12 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_options(evaluate)
     _device_option(evaluate)
 
-    predict = command("predict", _predict, "sort a folder of pictures with a finished run")
-    predict.add_argument("run", type=Path, help="folder of the run")
-    predict.add_argument("folder", help="folder of pictures")
-    predict.add_argument("--out", type=Path, help="CSV file (default: the terminal)")
-    predict.add_argument("--data", type=Path, help="folder of the cache of large folders")
-    _device_option(predict)
+    add_commands(command, _device_option)
 
     verify = command("verify", _verify, "train the first epoch of records again and compare")
     verify.add_argument("records", nargs="*", type=Path, help="files or folders (default: results)")
@@ -341,54 +335,6 @@ def _evaluate(options: argparse.Namespace) -> int:
         rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in METRICS)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
     print(Table(("assigned by", "layer", "normalised", "start", *METRICS), tuple(rows)))
-    return 0
-
-
-def _predict(options: argparse.Namespace) -> int:
-    from mixem.checkpoint import write_atomically
-    from mixem.data import load_images
-    from mixem.devices import resolve_device
-    from mixem.methods import extract
-    from mixem.runs import load_run
-
-    finished = load_run(options.run)
-    channels, size, _ = finished.record.data.shape
-    images = load_images(
-        f"folder:{options.folder.removeprefix('folder:')}",
-        split="all",
-        root=options.data,
-        size=size,
-        channels=channels,
-    )
-    method = finished.method.to(resolve_device(options.device))
-    probabilities, clusters = extract(method, images.images, "cluster").max(1)
-
-    def write(file: TextIO) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "cluster", "probability"))
-        for row in zip(images.files, clusters.tolist(), probabilities.tolist(), strict=True):
-            writer.writerow((row[0], row[1], f"{row[2]:.6f}"))
-
-    if options.out:
-
-        def write_path(path: Path) -> None:
-            with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                write(file)
-
-        write_atomically(options.out, write_path)
-    else:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
-            sys.stdout.reconfigure(errors="surrogateescape")
-        write(sys.stdout)
-    if finished.method.needs_a_batch and len(images) < 100:
-        print(
-            f"mixem: this network normalises with the pictures given together, and {len(images)} "
-            "are few: the clusters may be wrong; give a hundred or more",
-            file=sys.stderr,
-        )
-    for name, why in images.skipped:
-        print(f"mixem: skipped {name}: {why}", file=sys.stderr)
-    print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
 
 

@@ -1,0 +1,314 @@
+"""The commands for pictures of one's own: sort them, look at them, count them."""
+
+import argparse
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixem.errors import InputError
+
+if TYPE_CHECKING:
+    from mixem.data import ImageSet
+    from mixem.sorting import ClusterTable
+
+__all__ = ["add_commands"]
+
+FEW = 100  # pictures: below, a network that normalises with the pictures given is unsure
+NAMED = 5  # skipped files that are named; the rest is a number
+
+
+def add_commands(command: Any, device_option: Any) -> None:
+    """Add ``predict``, ``embed``, ``map``, ``choose-k`` and ``cache`` to the parser.
+
+    Args:
+        command: Makes a command of a name, a function and a line of help.
+        device_option: Gives a command ``--device``.
+    """
+    predict = command("predict", _predict, "sort pictures with a finished run")
+    predict.add_argument("run", type=Path, help="folder of the run")
+    _places(predict)
+    predict.add_argument("--out", type=Path, help="CSV file (default: the terminal)")
+    _results(predict)
+    device_option(predict)
+
+    embed = command("embed", _embed, "write the features of pictures to a file")
+    _source(embed)
+    embed.add_argument("--out", type=Path, required=True, help="features.npy, or .csv")
+    device_option(embed)
+
+    choose = command("choose-k", _choose_k, "try numbers of clusters, and propose one")
+    _source(choose)
+    choose.add_argument("--from", type=int, default=2, dest="first", help="least k (default: 2)")
+    choose.add_argument("--to", type=int, default=20, dest="last", help="largest k (default: 20)")
+    choose.add_argument("--plot", type=Path, help="picture of the signals, such as k.png")
+    device_option(choose)
+
+    picture_map = command("map", _map, "draw a map on which similar pictures are neighbours")
+    _source(picture_map)
+    picture_map.add_argument("--out", type=Path, required=True, help="map.png")
+    picture_map.add_argument("--most", type=int, default=2000, help="pictures (default: 2000)")
+    device_option(picture_map)
+
+    cache = command("cache", _cache, "list the decoded folders that are kept, or delete them")
+    cache.add_argument("--data", type=Path, help="where they lie (default: as for training)")
+    cache.add_argument("--delete", action="store_true", help="delete all of them")
+
+
+def _places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="+", help="a folder of pictures, or pictures")
+    parser.add_argument("--data", type=Path, help="folder of the cache of large folders")
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "network",
+        help="folder of a finished run, or a pretrained network: efficientnet-lite0, "
+        "torchvision:NAME, timm:NAME",
+    )
+    _places(parser)
+    parser.add_argument("--weights", type=Path, help="file with the weights of the network")
+
+
+def _results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gallery", type=Path, help="a page to look at, such as gallery.html")
+    parser.add_argument("--sort-into", type=Path, help="folder for a folder of each cluster")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--copy", action="store_true", help="copy into them (default)")
+    how.add_argument("--link", action="store_true", help="put symbolic links there")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one's own, decoded.
+
+    Attributes:
+        images: The pictures.
+        folder: What their paths begin at.
+    """
+
+    images: "ImageSet"
+    folder: Path
+
+
+def load_pictures(places: list[str], *, size: int, channels: int, root: Path | None) -> Pictures:
+    """A folder, given as PATH or ``folder:PATH``, or single pictures.
+
+    Raises:
+        InputError: If nothing is there that can be read, or folders and pictures are mixed.
+    """
+    from mixem.data import ImageSet, decode, folder_path, load_images
+
+    paths = [Path(folder_path(place) or place).expanduser() for place in places]
+    folders = [path for path in paths if path.is_dir()]
+    if len(paths) == 1 and not paths[0].is_file():
+        images = load_images(
+            f"folder:{paths[0]}", split="all", root=root, size=size, channels=channels
+        )
+        return Pictures(images, paths[0])
+    if folders:
+        raise InputError(f"{folders[0]} is a folder among others; give one folder, or pictures")
+    import torch
+
+    home = paths[0].resolve().parent
+    pixels, files, skipped = [], [], []
+    for path in paths:
+        place = path.resolve()
+        name = place.relative_to(home).as_posix() if place.is_relative_to(home) else str(place)
+        try:
+            pixels.append(decode(path, size, channels))
+            files.append(name)
+        except InputError as error:
+            skipped.append((name, str(error)))
+    if not pixels:
+        raise InputError(f"no picture could be read: {skipped[0][0]}: {skipped[0][1]}")
+    stacked = torch.from_numpy(np.stack(pixels))
+    images = ImageSet(stacked, name="pictures", files=tuple(files), skipped=tuple(skipped))
+    return Pictures(images, home)
+
+
+def report_skipped(images: "ImageSet") -> None:
+    """Say in a few lines what was not read, and what is worth knowing."""
+    for name, why in images.skipped[:NAMED]:
+        print(f"mixem: skipped {name}: {why}", file=sys.stderr)
+    if len(images.skipped) > NAMED:
+        print(f"mixem: skipped {len(images.skipped) - NAMED} more files", file=sys.stderr)
+    if images.passed_over:
+        others = ", ".join(
+            f"{count} {ending or 'without ending'}" for ending, count in images.passed_over
+        )
+        print(f"mixem: no pictures by their ending, and not read: {others}", file=sys.stderr)
+    for note in images.notes:
+        print(f"mixem: {note}", file=sys.stderr)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from mixem.devices import resolve_device
+    from mixem.methods import extract
+    from mixem.runs import load_run
+    from mixem.sorting import table, write_table
+
+    finished = load_run(options.run)
+    channels, size, _ = finished.record.data.shape
+    pictures = load_pictures(options.pictures, size=size, channels=channels, root=options.data)
+    images = pictures.images
+    method = finished.method.to(resolve_device(options.device))
+    found = table(
+        images.files,
+        probabilities=extract(method, images.images, "cluster"),
+        names=finished.record.data.class_names if method.mapping == "identity" else (),
+    )
+    if options.out:
+        write_table(found, options.out)
+    elif not (options.gallery or options.sort_into):
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
+            sys.stdout.reconfigure(errors="surrogateescape")
+        write_table(found, sys.stdout)
+    if method.needs_a_batch and len(images) < FEW:
+        print(
+            f"mixem: this network normalises with the pictures given together, and {len(images)} "
+            "are few: the clusters may be wrong; give a hundred or more",
+            file=sys.stderr,
+        )
+    _show(found, pictures, options, note=f"Sorted by {finished.record.experiment}.")
+    report_skipped(images)
+    print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
+    return 0
+
+
+def _show(
+    found: "ClusterTable", pictures: Pictures, options: argparse.Namespace, *, note: str
+) -> None:
+    """The page and the sorted folders, where they are asked for."""
+    from mixem.sorting import gallery, near_duplicates, sort_into
+
+    if options.gallery:
+        gallery(
+            options.gallery,
+            found,
+            folder=pictures.folder,
+            images=pictures.images.images,
+            notes=(note,),
+            alike=near_duplicates(pictures.images.images),
+            skipped=pictures.images.skipped,
+        )
+        print(f"mixem: the page is {options.gallery}", file=sys.stderr)
+    if options.sort_into:
+        how = "link" if options.link else "copy"
+        done = sort_into(options.sort_into, found, folder=pictures.folder, how=how)
+        print(
+            f"mixem: {done.placed} pictures put into {options.sort_into}, {done.unchanged} were "
+            "there already",
+            file=sys.stderr,
+        )
+
+
+def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...], Path, Any]:
+    """Features of pictures by a run or a pretrained network, their files, folder, and pixels."""
+    from mixem.data import folder_path
+    from mixem.data.root import data_root
+    from mixem.devices import resolve_device
+
+    device = resolve_device(options.device)
+    if (Path(options.network) / "config.json").exists():
+        from mixem.methods import extract
+        from mixem.runs import load_run
+
+        finished = load_run(options.network)
+        channels, size, _ = finished.record.data.shape
+        pictures = load_pictures(options.pictures, size=size, channels=channels, root=options.data)
+        report_skipped(pictures.images)
+        vectors = extract(finished.method.to(device), pictures.images.images).numpy()
+        return vectors, pictures.images.files, pictures.folder, pictures.images.images
+    if Path(options.network).exists() or len(options.pictures) > 1:
+        raise InputError(
+            f"{options.network} is no finished run; give the --out of one, or the name of a "
+            "pretrained network and one folder"
+        )
+    from mixem.features import features
+    from mixem.models.pretrained import pretrained
+
+    folder = Path(folder_path(options.pictures[0]) or options.pictures[0]).expanduser()
+    network = pretrained(options.network, weights=options.weights)
+    cache = data_root(options.data) / "features"
+    found = features(folder, network, cache=cache, device=device)
+    print(f"mixem: {network.name}, trained on {network.seen}", file=sys.stderr)
+    for name, why in found.skipped[:NAMED]:
+        print(f"mixem: skipped {name}: {why}", file=sys.stderr)
+    return found.vectors, found.files, folder, None
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from mixem.checkpoint import write_atomically
+
+    if options.out.suffix not in (".npy", ".csv"):
+        raise InputError(f"--out is {options.out}; give a name that ends in .npy or .csv")
+    vectors, files, _, _ = _features(options)
+
+    def write(path: Path) -> None:
+        if options.out.suffix == ".npy":
+            with path.open("wb") as file:
+                np.save(file, vectors)
+        else:
+            np.savetxt(path, vectors, fmt="%.6g", delimiter=",")
+
+    write_atomically(options.out, write)
+    names = options.out.with_suffix(".files.txt")
+    text = "".join(f"{name!r}\n" if "\n" in name else f"{name}\n" for name in files)
+    write_atomically(
+        names, lambda path: path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    )
+    print(f"{len(vectors)} x {vectors.shape[1]} numbers in {options.out}, files in {names}")
+    return 0
+
+
+def _choose_k(options: argparse.Namespace) -> int:
+    from mixem.records import Table
+    from mixem.sorting import choose_k, k_panels
+
+    vectors, _, _, _ = _features(options)
+    last = min(options.last, len(vectors) // 4)
+    choice = choose_k(vectors, range(options.first, last + 1))
+    rows = tuple((str(row.k), *(f"{value:.3f}" for value in row[1:])) for row in choice.rows)
+    print(Table(("k", *type(choice.rows[0])._fields[1:]), rows))
+    print(choice.reason)
+    if options.plot:
+        k_panels(choice).savefig(options.plot)
+        print(f"drawn in {options.plot}")
+    return 0
+
+
+def _map(options: argparse.Namespace) -> int:
+    from mixem.sorting import map_places, picture_map
+
+    vectors, files, folder, pixels = _features(options)
+    places, rows = map_places(vectors, most=options.most)
+    picture_map(options.out, places, rows, folder=folder, files=files, images=pixels)
+    print(f"{len(rows)} pictures in {options.out}")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from mixem.data import delete_caches, list_caches
+    from mixem.records import Table
+
+    caches = list_caches(options.data)
+    if options.delete:
+        print(f"{len(caches)} caches deleted, {delete_caches(caches) / 2**20:,.0f} MiB")
+        return 0
+    rows = tuple(
+        (
+            cache.folder or "not known",
+            cache.split,
+            f"{cache.pictures:,}",
+            f"{cache.size} x {cache.size}",
+            f"{cache.bytes / 2**20:,.0f}",
+            "" if cache.of_use else "folder gone",
+        )
+        for cache in caches
+    )
+    print(Table(("folder", "split", "pictures", "size", "MiB", ""), rows))
+    return 0
