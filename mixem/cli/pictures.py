@@ -137,9 +137,8 @@ def report_skipped(images: "ImageSet") -> None:
     if len(images.skipped) > NAMED:
         print(f"mixem: skipped {len(images.skipped) - NAMED} more files", file=sys.stderr)
     if images.passed_over:
-        others = ", ".join(
-            f"{count} {ending or 'without ending'}" for ending, count in images.passed_over
-        )
+        counts = (f"{count} {ending or 'without ending'}" for ending, count in images.passed_over)
+        others = ", ".join(counts)
         print(f"mixem: no pictures by their ending, and not read: {others}", file=sys.stderr)
     for note in images.notes:
         print(f"mixem: {note}", file=sys.stderr)
@@ -156,11 +155,13 @@ def _predict(options: argparse.Namespace) -> int:
     pictures = load_pictures(options.pictures, size=size, channels=channels, root=options.data)
     images = pictures.images
     method = finished.method.to(resolve_device(options.device))
-    found = table(
-        images.files,
-        probabilities=extract(method, images.images, "cluster"),
-        names=finished.record.data.class_names if method.mapping == "identity" else (),
-    )
+    names = finished.record.data.class_names
+    if method.clusters_itself:
+        found = table(
+            images.files, probabilities=extract(method, images.images, "cluster"), names=names
+        )
+    else:
+        found = table(images.files, distances=extract(method, images.images, "distances"))
     if options.out:
         write_table(found, options.out)
     elif not (options.gallery or options.sort_into):
@@ -197,8 +198,12 @@ def _show(
         )
         print(f"mixem: the page is {options.gallery}", file=sys.stderr)
     if options.sort_into:
-        how = "link" if options.link else "copy"
-        done = sort_into(options.sort_into, found, folder=pictures.folder, how=how)
+        done = sort_into(
+            options.sort_into,
+            found,
+            folder=pictures.folder,
+            how="link" if options.link else "copy",
+        )
         print(
             f"mixem: {done.placed} pictures put into {options.sort_into}, {done.unchanged} were "
             "there already",

@@ -53,6 +53,7 @@ def read_pairs(
         channels=channels,
         cache=cache,
         memory_limit=memory_limit,
+        max_pixels=None,
     )
     folder = folder._replace(labels=None, class_names=())  # sub-folders are not classes here
     masks = torch.full((len(folder.files), size, size), IGNORED, dtype=torch.uint8)

@@ -116,7 +116,13 @@ class Method(nn.Module):
     mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
     takes_start: ClassVar[Literal["images", "views", "nothing"] | None] = None
     rests_parts: ClassVar[bool] = False
-    outputs: ClassVar[tuple[str, ...]] = ("features", "embeddings", "assign", "cluster")
+    outputs: ClassVar[tuple[str, ...]] = (
+        "features",
+        "embeddings",
+        "assign",
+        "cluster",
+        "distances",
+    )
 
     settings: Any
     centres: torch.Tensor
@@ -259,11 +265,14 @@ class Method(nn.Module):
         """
         if self.clusters_itself:
             return self.assign(images)
+        return (-(self.distances(images) ** 2) / (2 * self.variance)).softmax(1)
+
+    def distances(self, images: torch.Tensor) -> torch.Tensor:
+        """Distances ``(N, k)`` of the normalised features of uint8 images to the kept centres."""
         if not self.variance > 0:
             raise InputError("the method has no cluster centres yet; evaluate the run first")
         h = F.normalize(self.features(images), dim=1)
-        distance = torch.cdist(h, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
-        return (-(distance**2) / (2 * self.variance)).softmax(1)
+        return torch.cdist(h, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
 
     def keep_centres(self, centres: torch.Tensor, variance: float) -> None:
         """Keep k-means centres ``(k, D)`` of normalised features, saved with the weights.
