@@ -148,9 +148,11 @@ def two_cluster_loss(share: torch.Tensor, certainty: torch.Tensor) -> torch.Tens
     sure, unsure = (1 + certainty) / 2, (1 - certainty) / 2
     leaning = torch.stack([sure, unsure], -1)
     p = torch.stack([leaning, leaning.flip(-1)], -2)  # (..., 2 images, 2 clusters)
-    weight = torch.stack([share, 1 - share], -1).unsqueeze(-1)
-    # The joint distribution is linear in p and normalised: a weight there counts an image so often.
-    return iic((weight * p).flatten(0, -3), p.flatten(0, -3)).view(share.shape)
+    often = torch.stack([share, 1 - share], -1).unsqueeze(-1)  # so often there is such an image
+    joint = (often * p).mT @ p  # (..., 2, 2)
+    # Of lambda 1: H(P) - 2 H(P_c).
+    entropy = torch.special.entr(joint).sum((-2, -1))
+    return entropy - 2 * torch.special.entr(joint.sum(-1)).sum(-1)
 
 
 @styled
