@@ -135,13 +135,10 @@ def _efficientnet_lite0(weights: str | Path | None) -> Pretrained:
 def _torchvision(name: str, model: str, weights: str | Path | None) -> Pretrained:
     from torchvision import models  # here, for it takes over a second to import
 
-    try:
-        own = models.get_model_weights(model).DEFAULT
-        network = models.get_model(model, weights=None)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"torchvision has no classifier {model!r}; give one such as resnet18"
-        ) from error
+    if model not in models.list_models(module=models):  # its classifiers
+        raise InputError(f"torchvision has no classifier {model!r}; give one such as resnet18")
+    own = models.get_model_weights(model).DEFAULT
+    network = models.get_model(model, weights=None)
     head = next((head for head in HEADS if hasattr(network, head)), None)
     if head is None:
         raise InputError(
