@@ -15,6 +15,9 @@ from mixem.models import BACKBONES, make_backbone
 EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 
 
+SCAN = {name for name in EXPERIMENTS if "/scan" in name}
+
+
 def test_the_experiments_there_are():
     published = [
         f"{images}/{method}"
@@ -36,6 +39,7 @@ def test_the_experiments_there_are():
         "stl10/iic-finetune",
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
+        *SCAN,
     }
 
 
@@ -43,8 +47,11 @@ def test_the_experiments_there_are():
 def test_names_say_what_an_experiment_is(experiment):
     assert EXPERIMENTS[experiment.name] is experiment
     assert get(experiment.name) is experiment
-    family = "iic-finetune" if experiment.method == "finetune" else experiment.method
-    assert experiment.name.startswith(f"{experiment.images}/{family}")
+    family = {"finetune": "iic-finetune", "self-label": "scan-self-label"}
+    method = family.get(experiment.method, experiment.method)
+    if experiment.name.endswith("/scan-simclr"):
+        method = f"scan-{method}"
+    assert experiment.name.startswith(f"{experiment.images}/{method}")
     assert experiment.backbone in BACKBONES
 
 
@@ -60,12 +67,14 @@ def test_every_value_has_a_source_and_every_source_a_value(experiment):
 def test_a_start_is_of_the_same_images_and_backbone(experiment):
     if experiment.method == "finetune":
         return
-    if experiment.method != "mixem":
+    starts = {"mixem": "simclr", "scan": "simclr", "self-label": "scan"}
+    if experiment.method not in starts:
         assert experiment.start is None
         return
     start = get(experiment.start)
-    assert start.method == "simclr"
-    for name in ("images", "train_split", "test_split", "backbone", "clusters", "views"):
+    assert start.method == starts[experiment.method]
+    shared = ("images", "train_split", "test_split", "backbone", "clusters")
+    for name in (*shared, "views") if experiment.method == "mixem" else shared:
         assert getattr(start, name) == getattr(experiment, name), name
 
 
