@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mixem.clustering import kmeans_starts
 from mixem.errors import InputError
-from mixem.evaluation import kmeans_starts
 from mixem.plots import (
     Figure,
     confusion_table,

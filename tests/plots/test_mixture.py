@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mixem.clustering import kmeans_starts
 from mixem.errors import InputError
-from mixem.evaluation import kmeans_starts
 from mixem.losses import associative_embedding, instance_confidence, instance_entropy
 from mixem.plots import (
     coefficient_batches,
