@@ -59,7 +59,8 @@ def test_names_say_what_an_experiment_is(experiment):
 def test_every_value_has_a_source_and_every_source_a_value(experiment):
     for path in experiment.values():
         assert experiment.source(path).strip(), path
-    groups = {path.split(".")[0] for path in experiment.values()}
+    parts = [path.split(".") for path in experiment.values()]
+    groups = {".".join(path[:end]) for path in parts for end in range(1, len(path))}
     assert set(experiment.sources) <= {*experiment.values(), *groups}
 
 
@@ -446,7 +447,9 @@ def test_what_may_be_none():
         start=None, views__scale=None, views__blur_kernel=None
     )
     assert (experiment.start, experiment.views.scale, experiment.views.blur_kernel) == (None,) * 3
-    assert get("stl10/simclr").override(start="digits/simclr").start == "digits/simclr"
+    assert get("digits/mixem").override(start="stl10/simclr").start == "stl10/simclr"
+    with pytest.raises(InputError, match="simclr begins from random weights; leave start out"):
+        get("stl10/simclr").override(start="digits/simclr")
     with pytest.raises(InputError, match="epochs is None, of type NoneType"):
         experiment.override(training__epochs=None)
 
@@ -555,11 +558,14 @@ def test_the_order_of_changes_does_not_matter():
         assert str(error.value).isprintable()
 
 
-def test_a_method_and_its_settings_are_changed_together():
-    changed = get("digits/simclr").override(method="iic", settings=IICSettings(sub_heads=2))
-    assert (changed.method, changed.settings.sub_heads) == ("iic", 2)
+def test_another_method_is_not_a_change_of_one_setting():
+    simclr = get("digits/simclr")
+    with pytest.raises(InputError, match=r"of type IICSettings; give a SimCLRSettings like"):
+        simclr.override(method="iic", settings=IICSettings(sub_heads=2))
+    changed = dataclasses.replace(simclr, method="iic", settings=IICSettings(sub_heads=2))
+    assert changed.values()["settings.sub_heads"] == 2
     with pytest.raises(InputError, match=r"no setting 'training\.a\.b' to change"):
-        get("digits/simclr").override({"training.a.b": 1})
+        simclr.override({"training.a.b": 1})
 
 
 def test_the_images_in_memory_give_name_and_split():
