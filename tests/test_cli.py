@@ -5,9 +5,11 @@ import dataclasses
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,11 +83,17 @@ def test_list(command):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_list_one(command, name):
+def test_list_one(command, name, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
     code, printed, _ = command("list", name)
     assert code == 0
-    settings = [line.split()[0] for line in printed.splitlines()[2:]]
+    table, _, expected = printed.partition("\n\n")
+    settings = [line.split()[0] for line in table.splitlines()[2:]]
     assert settings == list(EXPERIMENTS[name].values())
+    of_the_book = Path(__file__).parents[1] / "results" / name.replace("/", "-")
+    assert bool(expected) == any(of_the_book.glob("seed-*.json"))
+    if expected:
+        assert re.fullmatch(r"\d+ seeds?: accuracy [\d.]+( ± [\d.]+)? %, .* minutes .*\n", expected)
 
 
 def test_train_evaluate_and_again(command, tmp_path):

@@ -1,4 +1,4 @@
-"""A training killed for real, by SIGKILL, at several moments, and started again each time."""
+"""A training killed for real at several moments, or asked to end, and started again each time."""
 
 import json
 import os
@@ -15,10 +15,11 @@ EPOCHS, BATCH = 3, 32
 STEPS = 1797 // BATCH  # an epoch; more than 50, so that there are checkpoints within epochs
 
 
-def arguments(out, start):
+def arguments(out, start, seconds):
     return [
         "train", "digits/mixem", "--seed=1", f"--out={out}", f"--start={start}", "--device=cpu",
-        "--checkpoint-seconds=0", "--quiet", "--set=views.size=8", "--set=protocol.n_init=2",
+        f"--checkpoint-seconds={seconds}", "--quiet", "--set=views.size=8",
+        "--set=protocol.n_init=2",
         f"--set=training.batch_size={BATCH}", f"--set=training.epochs={EPOCHS}",
     ]  # fmt: skip
 
@@ -46,44 +47,58 @@ MOMENTS = {
 }
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_run_killed_again_and_again_ends_as_one_left_in_peace(tiny_run, tmp_path):
-    peace, killed = tmp_path / "peace", tmp_path / "killed"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+class Trained:
+    """A run on the command line.
 
-    def start(out):
-        return subprocess.Popen(
-            [sys.executable, "-m", "mixem", *arguments(out, tiny_run.folder)],
-            env=environment,
+    Args:
+        out: Its folder.
+        start: Folder of the run that it starts from.
+        seconds: Least time between two checkpoints.
+    """
+
+    def __init__(self, out, start, seconds=0):
+        self.out = out
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mixem", *arguments(out, start, seconds)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    undisturbed = start(peace)
-    before = 0
-    for moment, has_come in MOMENTS.items():
-        process = start(killed)
-        # The first thing a run does is to put its log right.
+    def send(self, number, has_come):
+        """Send a signal when the moment has come; what was printed."""
         began = time.time_ns()
-        while process.poll() is None:
-            log = killed / "log.jsonl"
-            if log.exists() and log.stat().st_mtime_ns > began and has_come(killed, before):
-                process.send_signal(signal.SIGKILL)
+        while self.process.poll() is None:
+            log = self.out / "log.jsonl"
+            # The first thing a run does is to put its log right.
+            if log.exists() and log.stat().st_mtime_ns > began and has_come():
+                self.process.send_signal(number)
                 break
             time.sleep(0.0005)
-        output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, f"{moment}: {output}"
-        assert not (killed / "record.json").exists(), moment
-        assert step(killed) >= before, moment
-        before = step(killed)
-    assert 0 < before <= EPOCHS * STEPS
+        return self.process.communicate()[0]
 
-    for process in (start(killed), undisturbed):
-        output, _ = process.communicate()
-        assert process.returncode == 0, output
+    def finish(self):
+        """Wait for the end."""
+        if self.process.stdout.closed:
+            return
+        output, _ = self.process.communicate()
+        assert self.process.returncode == 0, output
         assert output.startswith("digits/mixem, seed 1: complete")
 
+
+@pytest.fixture(scope="module")
+def peace(tiny_run, tmp_path_factory):
+    """The run that is left in peace, which goes on beside the others."""
+    run = Trained(tmp_path_factory.mktemp("peace") / "run", tiny_run.folder)
+    yield run
+    if run.process.poll() is None:
+        run.process.kill()
+        run.process.communicate()
+
+
+def assert_same(killed, peace):
+    """Weights, records but for the time, logs and files are the same."""
     weights = [(folder / "model.safetensors").read_bytes() for folder in (killed, peace)]
     assert weights[0] == weights[1]
     records = [json.loads((folder / "record.json").read_text()) for folder in (killed, peace)]
@@ -96,3 +111,36 @@ def test_a_run_killed_again_and_again_ends_as_one_left_in_peace(tiny_run, tmp_pa
     assert logs[0] == logs[1]
     files = [sorted(file.name for file in folder.iterdir()) for folder in (killed, peace)]
     assert files[0] == files[1] == ["config.json", "log.jsonl", "model.safetensors", "record.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_run_killed_again_and_again_ends_as_one_left_in_peace(peace, tiny_run, tmp_path):
+    killed, before = tmp_path / "killed", 0
+    for moment, has_come in MOMENTS.items():
+        run = Trained(killed, tiny_run.folder)
+        output = run.send(signal.SIGKILL, lambda h=has_come, b=before: h(killed, b))
+        assert run.process.returncode == -signal.SIGKILL, f"{moment}: {output}"
+        assert not (killed / "record.json").exists(), moment
+        assert step(killed) >= before, moment
+        before = step(killed)
+    assert 0 < before <= EPOCHS * STEPS
+    Trained(killed, tiny_run.folder).finish()
+    peace.finish()
+    assert_same(killed, peace.out)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to speak of")
+def test_a_run_asked_to_end_keeps_what_it_has_done(peace, tiny_run, tmp_path):
+    """As a cluster does with SIGTERM, and the user with Ctrl-C; no other checkpoint is due."""
+    asked, before = tmp_path / "asked", 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        run = Trained(asked, tiny_run.folder, seconds=1000)
+        output = run.send(number, lambda b=before: len(lines(asked)) > b // STEPS)
+        assert output == "mixem: stopped; give the same command to go on\n"
+        assert run.process.returncode == 130
+        assert step(asked) >= before + STEPS - before % STEPS
+        before = step(asked)
+    assert before < EPOCHS * STEPS
+    Trained(asked, tiny_run.folder, seconds=1000).finish()
+    peace.finish()
+    assert_same(asked, peace.out)

@@ -207,15 +207,16 @@ def test_every_set_that_can_be_fetched_has_a_stand_in():
             _, _, classes, counts = SHAPES[experiment.images]
             if experiment.method != "iic":  # IIC+ has more clusters than classes
                 assert experiment.clusters == classes
-            for split in (experiment.train_split, experiment.over_split or "train"):
+            for split in (experiment.train_split, *experiment.settings.splits().values()):
                 assert set(split.split("+")) <= set(counts)
 
 
 def test_random_pixels_stand_in(tmp_path, monkeypatch):
     monkeypatch.setitem(SHAPES, "stl10", (3, 96, 10, {"train": 50, "unlabeled": 30}))
     experiment = get("stl10/imc-swav")
-    images, random = module._images(experiment, "train+unlabeled", tmp_path, False)
-    assert random
+    standing_in = []
+    images = module._loader(experiment, tmp_path, False, standing_in)("train+unlabeled")
+    assert standing_in == ["train+unlabeled"]
     assert images.images.shape == (80, 3, 96, 96)
     assert images.images.double().mean().item() == pytest.approx(127.5, abs=1)
     assert images.labels is not None

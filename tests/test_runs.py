@@ -17,7 +17,7 @@ from mixem.evaluation import clustering_scores
 from mixem.experiments import EXPERIMENTS, get
 from mixem.fingerprint import source_fingerprint
 from mixem.methods import MixEM, SimCLR, extract
-from mixem.records import CurvePoint, Data, Start, read_record
+from mixem.records import CurvePoint, Data, Start, read_record, save_record
 from mixem.runs import default_folder, load_run, run
 from mixem.schema import to_json
 
@@ -439,3 +439,87 @@ def test_long_histories_are_thinned_and_keep_the_last_epoch(tmp_path, tiny, monk
     finished = run(tiny.override(training__epochs=8), out=tmp_path / "run", **CPU)
     assert [row.epoch for row in finished.record.history] == [2, 5, 8]
     assert [row.epoch for row in finished.history] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def mine(count=300, split="all"):
+    """Images of one's own in memory."""
+    digits = load_images("digits", split="train+test").subset(slice(count))
+    return dataclasses.replace(digits, name="mine", split=split)
+
+
+def test_images_in_memory_get_a_folder_a_record_and_go_on(tmp_path, tiny):
+    small = tiny.override(training__batch_size=100)
+    whole = run(small, images=mine(), out=tmp_path / "whole", **CPU)
+    data = whole.record.data
+    assert (data.name, data.train_split, data.test_split) == ("mine", "all", "all")
+    assert (data.train_images, data.train_fingerprint) == (300, mine().fingerprint)
+    assert whole.record.overrides["images"] == "mine"
+    assert whole.record.settings["protocol.fit_split"] == "all"
+    found, sittings = None, 0
+    while found is None:
+        found = run(small, images=mine(), out=tmp_path / "parts", max_minutes=0, **CPU)
+        sittings += 1
+    assert sittings == 2
+    weights = [(r.folder / "model.safetensors").read_bytes() for r in (found, whole)]
+    assert weights[0] == weights[1]
+    assert dataclasses.replace(found.record, **OWN) == dataclasses.replace(whole.record, **OWN)
+    assert read_record(save_record(found.record, tmp_path / "results")) == found.record
+    assert load_run(tmp_path / "whole").record == whole.record
+    again = run(small, images=mine(), out=tmp_path / "whole", device="abacus")
+    assert again.record == whole.record
+    other = mine()
+    other.images[0, 0, 0, 0] += 1
+    with pytest.raises(InputError, match="holds another run: data is"):
+        run(small, images=other, out=tmp_path / "whole", **CPU)
+    plans = [runs.prepare(small, images=images) for images in (mine(), other)]
+    assert len({plan.folder for plan in plans}) == 2
+    assert not any(plan.finished for plan in plans)
+
+
+def test_images_in_memory_by_split(tmp_path, tiny):
+    splits = tiny.override(
+        training__batch_size=100, train_split="train", test_split="test",
+        protocol__fit_split="train",
+    )  # fmt: skip
+    parts = {"train": mine(200, "train"), "test": mine(100, "test")}
+    record = run(splits, images=parts, out=tmp_path / "run", **CPU).record
+    assert (record.data.train_images, record.data.test_images) == (200, 100)
+    with pytest.raises(InputError, match="images has no 'test'; digits/simclr wants it") as error:
+        run(splits, images={"train": parts["train"]}, out=tmp_path / "other", **CPU)
+    assert str(error.value).isprintable()
+    assert not (tmp_path / "other").exists()
+
+
+def test_images_in_memory_without_labels(tmp_path, tiny):
+    bare = dataclasses.replace(mine(60), labels=None, class_names=())
+    record = run(tiny, images=bare, out=tmp_path, **CPU).record
+    assert record.metrics is None
+    assert record.usage.used >= 1
+
+
+def test_a_plan_touches_nothing(tmp_path, tiny):
+    plan = runs.prepare(tiny, seed=4, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert (plan.seed, plan.folder, plan.finished) == (4, tmp_path / "run", False)
+    assert (plan.start, plan.origin) == (None, None)
+    assert (len(plan.sets.train), plan.sets.fit_apart) == (1797, None)
+    values = json.loads(json.dumps(plan.identity()))
+    assert values == {
+        "experiment": json.loads(json.dumps(tiny.to_dict())),
+        "seed": 4,
+        "data": plan.sets.train.fingerprint,
+    }
+    assert runs.prepare(get("digits/mixem")).origin == get("digits/simclr")
+
+
+@pytest.mark.parametrize("there", [(), ("notes.txt",)])
+def test_a_refused_run_gives_its_folder_back(tmp_path, tiny, there):
+    out = tmp_path / "run"
+    for name in there:
+        out.mkdir()
+        (out / name).write_text("the user's")
+    with pytest.raises(InputError, match="no device 'abacus' here"):
+        run(tiny, out=out, device="abacus", progress=False)
+    assert out.exists() == bool(there)
+    assert [path.name for path in tmp_path.rglob("*.*")] == list(there)
+    assert run(tiny.override(training__epochs=1), out=out, **CPU) is not None

@@ -15,6 +15,9 @@ from mixem.models import BACKBONES, make_backbone
 EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 
 
+SCAN = {name for name in EXPERIMENTS if "/scan" in name}
+
+
 def test_the_experiments_there_are():
     published = [
         f"{images}/{method}"
@@ -36,6 +39,7 @@ def test_the_experiments_there_are():
         "stl10/iic-finetune",
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
+        *SCAN,
     }
 
 
@@ -43,8 +47,11 @@ def test_the_experiments_there_are():
 def test_names_say_what_an_experiment_is(experiment):
     assert EXPERIMENTS[experiment.name] is experiment
     assert get(experiment.name) is experiment
-    family = "iic-finetune" if experiment.method == "finetune" else experiment.method
-    assert experiment.name.startswith(f"{experiment.images}/{family}")
+    family = {"finetune": "iic-finetune", "self-label": "scan-self-label"}
+    method = family.get(experiment.method, experiment.method)
+    if experiment.name.endswith("/scan-simclr"):
+        method = f"scan-{method}"
+    assert experiment.name.startswith(f"{experiment.images}/{method}")
     assert experiment.backbone in BACKBONES
 
 
@@ -52,7 +59,8 @@ def test_names_say_what_an_experiment_is(experiment):
 def test_every_value_has_a_source_and_every_source_a_value(experiment):
     for path in experiment.values():
         assert experiment.source(path).strip(), path
-    groups = {path.split(".")[0] for path in experiment.values()}
+    parts = [path.split(".") for path in experiment.values()]
+    groups = {".".join(path[:end]) for path in parts for end in range(1, len(path))}
     assert set(experiment.sources) <= {*experiment.values(), *groups}
 
 
@@ -60,12 +68,14 @@ def test_every_value_has_a_source_and_every_source_a_value(experiment):
 def test_a_start_is_of_the_same_images_and_backbone(experiment):
     if experiment.method == "finetune":
         return
-    if experiment.method != "mixem":
+    starts = {"mixem": "simclr", "scan": "simclr", "self-label": "scan"}
+    if experiment.method not in starts:
         assert experiment.start is None
         return
     start = get(experiment.start)
-    assert start.method == "simclr"
-    for name in ("images", "train_split", "test_split", "backbone", "clusters", "views"):
+    assert start.method == starts[experiment.method]
+    shared = ("images", "train_split", "test_split", "backbone", "clusters")
+    for name in (*shared, "views") if experiment.method == "mixem" else shared:
         assert getattr(start, name) == getattr(experiment, name), name
 
 
@@ -437,7 +447,9 @@ def test_what_may_be_none():
         start=None, views__scale=None, views__blur_kernel=None
     )
     assert (experiment.start, experiment.views.scale, experiment.views.blur_kernel) == (None,) * 3
-    assert get("stl10/simclr").override(start="digits/simclr").start == "digits/simclr"
+    assert get("digits/mixem").override(start="stl10/simclr").start == "stl10/simclr"
+    with pytest.raises(InputError, match="simclr begins from random weights; leave start out"):
+        get("stl10/simclr").override(start="digits/simclr")
     with pytest.raises(InputError, match="epochs is None, of type NoneType"):
         experiment.override(training__epochs=None)
 
@@ -546,11 +558,14 @@ def test_the_order_of_changes_does_not_matter():
         assert str(error.value).isprintable()
 
 
-def test_a_method_and_its_settings_are_changed_together():
-    changed = get("digits/simclr").override(method="iic", settings=IICSettings(sub_heads=2))
-    assert (changed.method, changed.settings.sub_heads) == ("iic", 2)
+def test_another_method_is_not_a_change_of_one_setting():
+    simclr = get("digits/simclr")
+    with pytest.raises(InputError, match=r"of type IICSettings; give a SimCLRSettings like"):
+        simclr.override(method="iic", settings=IICSettings(sub_heads=2))
+    changed = dataclasses.replace(simclr, method="iic", settings=IICSettings(sub_heads=2))
+    assert changed.values()["settings.sub_heads"] == 2
     with pytest.raises(InputError, match=r"no setting 'training\.a\.b' to change"):
-        get("digits/simclr").override({"training.a.b": 1})
+        simclr.override({"training.a.b": 1})
 
 
 def test_the_images_in_memory_give_name_and_split():

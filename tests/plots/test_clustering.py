@@ -107,7 +107,7 @@ def test_curves_draw_means_and_bands() -> None:
 
 def test_starts_scatter_rings_the_lowest_inertia() -> None:
     points = np.random.default_rng(0).normal(size=(60, 2))
-    starts = kmeans_starts(points, 6, 8, normalise=False, iterations=3)
+    starts = kmeans_starts(points, 6, 8, normalise=False, max_iter=3)
     (axis,) = starts_scatter({"raw": starts}, {"raw": np.linspace(0, 1, 8)}).axes
     dots, ring = (collection.get_offsets() for collection in axis.collections)
     assert len(dots) == 8

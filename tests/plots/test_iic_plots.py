@@ -1,8 +1,8 @@
 """Pictures of IIC: what is drawn is what was given, and a missing record leaves a note."""
 
 import math
-from typing import Any
 
+import made
 import numpy as np
 import pytest
 import torch
@@ -28,42 +28,34 @@ from mixem.plots.iic import (
     sub_heads_of,
 )
 from mixem.plots.style import PALETTE
-from mixem.records import score, summarise
+from mixem.records import Epoch, Record, Row, score, summarise
 
 
-def record(seed: int = 0) -> dict[str, Any]:
-    """What these figures read of a record, with three sub-heads, the second one chosen."""
+def record(seed: int = 0) -> Record:
+    """A record with three sub-heads, the second one chosen."""
     heads = [(-2.1, 0.85), (-2.25 - 0.01 * seed, 0.97), (-2.2, 0.975)]
-    rows: list[dict[str, Any]] = [{"kind": "argmax p", "scores": {"accuracy": 0.97}}]
+    rows = [Row("argmax p", {"accuracy": 0.97})]
     rows += [
-        {"kind": "sub-head", "sub_head": i, "loss": loss, "scores": {"accuracy": accuracy}}
+        Row("sub-head", {"accuracy": accuracy}, switches={"sub_head": i, "loss": loss})
         for i, (loss, accuracy) in enumerate(heads)
     ]
     rows += [
-        {"kind": "mean of sub-heads", "scores": {"accuracy": 0.93 + 0.01 * seed}},
-        {"kind": "share of labels", "share": 0.1, "scores": {"accuracy": 0.8}},
+        Row("mean of sub-heads", {"accuracy": 0.93 + 0.01 * seed}),
+        Row("share of labels", {"accuracy": 0.8}, "majority", {"share": 0.1}),
     ]
-    return {
-        "experiment": "mnist/iic-small",
-        "overrides": {},
-        "seed": seed,
-        "metrics": {"accuracy": 0.97},
-        "protocols": rows,
-        "protocol": {"kind": "argmax p"},
-        "minutes": 2.0,
-        "hardware": "a machine",
-        "start": None,
-        "epoch": 6,
-    }
+    return made.record(rows, experiment="mnist/iic-small", seed=seed, epoch=6)
 
 
-def history(epochs: int = 3) -> list[dict[str, Any]]:
+def history(epochs: int = 3) -> list[Epoch]:
     return [
-        {
-            "epoch": epoch,
-            "terms": {"main": -0.5 * epoch, "over": -0.6 * epoch},
-            "sub_heads": [-0.4 * epoch, -0.6 * epoch],
-        }
+        Epoch(
+            epoch,
+            10 * epoch,
+            1e-4,
+            -1.1 * epoch,
+            {"main": -0.5 * epoch, "over": -0.6 * epoch},
+            details={"sub_heads": [-0.4 * epoch, -0.6 * epoch]},
+        )
         for epoch in range(1, epochs + 1)
     ]
 
@@ -102,7 +94,7 @@ def test_head_losses_of_a_single_head() -> None:
 
 
 def test_head_losses_refuses_other_histories() -> None:
-    for other in ([], [{"epoch": 1, "terms": {"contrast": 1.0}}]):
+    for other in ([], [Epoch(1, 1, 1e-4, 1.0, {"contrast": 1.0})]):
         with pytest.raises(InputError, match="no losses of sub-heads"):
             head_losses(other, {"main": -1.0})
 

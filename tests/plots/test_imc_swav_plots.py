@@ -1,7 +1,6 @@
 """Pictures of IMC-SwAV: what is drawn is what was given, and the distances are right."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from torch import nn
 
 from mixem.data import Augmentation
 from mixem.errors import InputError
-from mixem.methods import IMCSwAV
+from mixem.methods import IMCSwAV, IMCSwAVSettings
 from mixem.plots.imc_swav import (
     FARTHEST,
     distance_scatter,
@@ -20,11 +19,21 @@ from mixem.plots.imc_swav import (
     meters,
     prototype_tables,
 )
+from mixem.records import Epoch
+
+SMALL = IMCSwAVSettings(prototypes=4, hidden=4)
 
 
-def history(epochs: int = 3) -> list[dict[str, Any]]:
+def history(epochs: int = 3) -> list[Epoch]:
     return [
-        {"epoch": e, "terms": {"swapped": 4.0 / e, "information": -6.0 - e}, "prototypes": 10 * e}
+        Epoch(
+            e,
+            10 * e,
+            1e-4,
+            4.0 / e - 6.0 - e,
+            {"swapped": 4.0 / e, "information": -6.0 - e},
+            details={"prototypes": 10 * e},
+        )
         for e in range(1, epochs + 1)
     ]
 
@@ -104,7 +113,7 @@ class Corner(nn.Module):
 
 
 def test_grad_cam_is_bright_where_the_map_is() -> None:
-    method = IMCSwAV(Corner(), Augmentation(size=8), clusters=2, prototypes=4, hidden=4)
+    method = IMCSwAV(Corner(), Augmentation(size=8), SMALL, clusters=2)
     method.head = nn.Sequential(nn.Linear(2, 2, bias=False))  # type: ignore[assignment]
     method.head[0].weight.data = torch.ones(2, 2)
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
@@ -119,7 +128,7 @@ def test_grad_cam_is_bright_where_the_map_is() -> None:
 def test_grad_cam_needs_a_map() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     flat.out_features = 2  # type: ignore[assignment]
-    method = IMCSwAV(flat, Augmentation(size=8), clusters=2, prototypes=4, hidden=4)
+    method = IMCSwAV(flat, Augmentation(size=8), SMALL, clusters=2)
     with pytest.raises(InputError, match="no map with places"):
         grad_cam(method.eval(), torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
 

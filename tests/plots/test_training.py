@@ -14,17 +14,20 @@ from mixem.losses import (
     nt_xent,
 )
 from mixem.plots import contrast_bounds, term_bounds, terms_over_epochs, usage_over_epochs
+from mixem.records import Epoch
 
 
-def history(epochs: int, **terms: float) -> list[dict]:
+def history(epochs: int, **terms: float) -> list[Epoch]:
     return [
-        {
-            "epoch": epoch,
-            "learning_rate": 0.1,
-            "terms": terms or {"contrast": 5.0 / epoch, "pull": 0.1 * epoch},
-            "usage": [0.5, 0.48, 0.02],
-            "confidence": 0.7,
-        }
+        Epoch(
+            epoch,
+            10 * epoch,
+            0.1,
+            5.0,
+            terms or {"contrast": 5.0 / epoch, "pull": 0.1 * epoch},
+            usage=[0.5, 0.48, 0.02],
+            confidence=0.7,
+        )
         for epoch in range(1, epochs + 1)
     ]
 
@@ -109,4 +112,4 @@ def test_histories_without_what_is_drawn_are_refused() -> None:
     with pytest.raises(InputError, match="empty"):
         usage_over_epochs([])
     with pytest.raises(InputError, match="no usage"):
-        usage_over_epochs([{"epoch": 1, "terms": {}}])
+        usage_over_epochs([Epoch(1, 1, 0.1, 0.0, {})])

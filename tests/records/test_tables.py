@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import made
 import pytest
 
 from mixem.errors import InputError
@@ -11,12 +12,9 @@ from mixem.experiments import EXPERIMENTS
 from mixem.papers import value
 from mixem.records import (
     Data,
-    Epoch,
-    Record,
     Row,
     Start,
     Table,
-    Usage,
     comparison,
     load_records,
     paper_value,
@@ -41,25 +39,9 @@ def record(accuracy, seed=0, *, experiment="digits/mixem", minutes=2.0, start=1.
         Row("k-means", {"accuracy": 0.5}, switches=PROTOCOL | {"normalise": False}),
         Row("argmax p", {"accuracy": 0.25, "nmi": 0.0, "ari": 0.0}),
     )
-    values = {
-        "experiment": experiment,
-        "overrides": {},
-        "seed": seed,
-        "data": Data("digits", "all", 9, "0123456789ab", "all", 9, "0123456789ab", (1, 8, 8)),
-        "usage": Usage(10, 2.3),
-        "protocols": rows,
-        "epoch": 1,
-        "minutes": minutes,
-        "images_per_second": 100.0,
-        "precision": "float32",
-        "hardware": "a CPU",
-        "settings": {},
-        "history": (Epoch(1, 3, 1e-3, 0.5, {"contrast": 0.5}),),
-        "versions": {},
-        "source": "",
-        "start": Start("digits/simclr", seed, metrics, start) if start else None,
-    }
-    return Record(**values | changes)
+    begun = Start("digits/simclr", seed, metrics, start) if start else None
+    changes = {"experiment": experiment, "seed": seed, "minutes": minutes, "start": begun} | changes
+    return made.record(rows, **changes)
 
 
 def unlabelled(**changes):
