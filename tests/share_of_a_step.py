@@ -21,20 +21,20 @@ VIEWS = Augmentation(
 CPU = torch.device("cpu")
 
 
-def small(kind, **options):
-    return kind(SmallNet(1, width=2, size=8), VIEWS, **options)
+def small(kind, **settings):
+    return kind(SmallNet(1, width=2, size=8), VIEWS, kind.Settings(**settings))
 
 
-def iic(**options):
+def iic():
     net = ClusterNet6c(1, size=8, width=2, running_statistics=False)
     plain = dataclasses.replace(VIEWS, crop_scale=None, crop_sides=(6, 8), flip=0, degrees=0)
-    return IIC(net, VIEWS, plain_views=plain, repeats=2, sub_heads=3, lamb=1.5, **options)
+    return IIC(net, VIEWS, IIC.Settings(repeats=2, sub_heads=3, lamb=1.5, plain_views=plain))
 
 
-def imc(**options):
+def imc(**settings):
     few = {"prototypes": 12, "hidden": 8, "embedding_size": 4, "small": 2, "frozen_steps": 1}
     views = dataclasses.replace(VIEWS, crop_scale=(0.2, 0.5))
-    return small(IMCSwAV, small_views=views, **few, **options)
+    return small(IMCSwAV, small_views=views, **few, **settings)
 
 
 # Name, how to make it, which pass, whether labels are given, how many steps are done before.
