@@ -10,7 +10,7 @@ import torch
 
 from mixem.data import Augmentation, load_images
 from mixem.distributed import leads, rank, size, together, total
-from mixem.methods import IIC, Finetune, IMCSwAV, MixEM, SimCLR
+from mixem.methods import IIC, Finetune, IICSettings, IMCSwAV, MixEM, SimCLR
 from mixem.models import ClusterNet6c, SmallNet
 from mixem.training.step import parallel, seeded
 
@@ -28,13 +28,13 @@ def small(kind, **settings):
 def iic():
     net = ClusterNet6c(1, size=8, width=2, running_statistics=False)
     plain = dataclasses.replace(VIEWS, crop_scale=None, crop_sides=(6, 8), flip=0, degrees=0)
-    return IIC(net, VIEWS, IIC.Settings(repeats=2, sub_heads=3, lamb=1.5, plain_views=plain))
+    return IIC(net, VIEWS, IICSettings(plain_views=plain, repeats=2, sub_heads=3, lamb=1.5))
 
 
-def imc(**settings):
+def imc(**options):
     few = {"prototypes": 12, "hidden": 8, "embedding_size": 4, "small": 2, "frozen_steps": 1}
     views = dataclasses.replace(VIEWS, crop_scale=(0.2, 0.5))
-    return small(IMCSwAV, small_views=views, **few, **settings)
+    return small(IMCSwAV, small_views=views, **few, **options)
 
 
 # Name, how to make it, which pass, whether labels are given, how many steps are done before.
