@@ -26,7 +26,7 @@ def network(backbone: str, device: str) -> nn.Module:
 
 
 def our_step(net: nn.Module, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """As :func:`mixem.train.train` makes it: from uint8 images on the device to an update."""
+    """As :func:`mixem.training.train` makes it: from uint8 images on the device to an update."""
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(net.parameters(), fused=True)
     generator = torch.Generator(device).manual_seed(0)

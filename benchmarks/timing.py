@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mixem.runs import hardware
+from mixem.fingerprint import hardware
 
 Run = Callable[[], object]
 
