@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet
-from mixem.data.folder import _as_mode, _pictures, _reason, _state, _upright
+from mixem.data.folder import _state, list_pictures
+from mixem.data.picture import open_picture
 from mixem.errors import InputError
 from mixem.models.pretrained import Preprocessing, Pretrained
 
@@ -185,43 +186,22 @@ def _listed(
             raise InputError(f"the set {pictures.name!r} has no images")
         return (), [partial(_from_pixels, image) for image in images], pictures.fingerprint
     root = Path(pictures).expanduser()
-    if not root.is_dir():
-        raise InputError(f"there is no folder {str(root)!r}; give a folder of pictures")
-    paths = list(_pictures(root, frozenset()))
-    if not paths:
+    names = list_pictures(root)
+    if not names:
         raise InputError(
             f"no picture in {str(root)!r}; give a folder with files that end in .jpg, .png, ..."
         )
-    names = tuple(path.relative_to(root).as_posix() for path in paths)
+    paths = [root / name for name in names]
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
         digest.update(json.dumps([name, *_state(path)]).encode())
-    return names, [partial(_from_file, path, size) for path in paths], digest.hexdigest()
+    return names, [partial(open_picture, path, size) for path in paths], digest.hexdigest()
 
 
 def _from_pixels(image: torch.Tensor) -> Image.Image:
     """A picture from uint8 ``(C, H, W)``."""
     values = image.cpu().permute(1, 2, 0).numpy()
     return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).convert("RGB")
-
-
-def _from_file(path: Path, size: int) -> Image.Image:
-    """A picture from a file, upright, RGB.
-
-    Raises:
-        InputError: If it cannot be read; the message is the reason, without the path.
-    """
-    try:
-        with Image.open(path) as picture:
-            # JPEG can decode at a half, a quarter or an eighth; twice the size is kept for
-            # antialiasing.
-            picture.draft(None, (2 * size, 2 * size))
-            return _as_mode(_upright(picture), "RGB")
-    except InputError:
-        raise
-    # Pillow's readers raise whatever a broken file leads them to.
-    except Exception as error:
-        raise InputError(_reason(error)) from error
 
 
 def _embed(

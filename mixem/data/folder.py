@@ -23,7 +23,7 @@ from mixem.data.picture import Picture, pixel_limit, read_picture, top_of
 from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 
-__all__ = ["ENDINGS", "Folder", "read_folder"]
+__all__ = ["ENDINGS", "Folder", "list_pictures", "read_folder"]
 
 # What Pillow reads; .heic only with a plug-in, without which such photographs are named as skipped.
 ENDINGS = (
@@ -184,6 +184,20 @@ def read_folder(
         passed_over=passed_over,
         notes=tuple(outcome.notes),
     )
+
+
+def list_pictures(root: Path) -> tuple[str, ...]:
+    """Paths below a folder of all files that end like a picture, at any depth, by name.
+
+    Raises:
+        InputError: If there is no such folder, or none that can be read.
+    """
+    if not root.is_dir():
+        raise InputError(f"there is no folder {str(root)!r}; give a folder of pictures")
+    try:
+        return tuple(_look_through(root).pictures)
+    except OSError as error:
+        raise InputError(f"the folder {str(root)!r} cannot be read: {error.strerror}") from error
 
 
 # What is there ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from mixem.errors import InputError
 
-__all__ = ["Picture", "decode", "pixel_limit", "read_picture", "top_of"]
+__all__ = ["Picture", "decode", "open_picture", "pixel_limit", "read_picture", "top_of"]
 
 TURNS = {  # what makes a picture with this orientation entry upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -137,6 +137,38 @@ def read_picture(
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE:
             raise
+        raise InputError(_reason(error)) from error
+
+
+def open_picture(path: str | Path, size: int) -> Image.Image:
+    """A whole picture for a network: upright, RGB, sRGB.
+
+    Args:
+        path: The file.
+        size: What it will be resized to; large JPEG files are decoded at about twice that.
+
+    Raises:
+        InputError: If the file is no whole picture; the message is the reason, without the path.
+    """
+    try:
+        with _open(path) as picture:
+            _pages_and_channels(picture)
+            picture.draft(None, (2 * size, 2 * size))
+            known = picture.format in SCALED
+            upright = _upright(picture)
+            if upright.mode.startswith("I") or upright.mode == "F":
+                upright, _, _ = _as_bytes(upright, {}, known)
+            colours = _colours(upright)
+            if colours is None:
+                return _as_mode(upright, "RGB")
+            whole = upright if upright.mode == "CMYK" else _as_mode(upright, "RGB")
+            turned = ImageCms.applyTransform(whole, colours)
+            assert turned is not None
+            return turned.convert("RGB")
+    except (InputError, MemoryError):
+        raise
+    # Pillow's readers raise whatever a broken file leads them to.
+    except Exception as error:
         raise InputError(_reason(error)) from error
 
 

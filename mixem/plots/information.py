@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
 from mixem.errors import InputError
-from mixem.losses import iic
 from mixem.plots.diagrams import (
     LEARNS,
     LOSS,

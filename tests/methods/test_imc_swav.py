@@ -285,7 +285,9 @@ def test_only_whether_there_is_a_label_counts():
     method = make(bank=True)
     for labels in ([0, -1, 3, -1, -1, 9], [7, -1, 0, -1, -1, 1]):
         labels = torch.tensor(labels)
-        targets = method.targets(ImageSet(images.images, labels, images.class_names, name="some", split="all"))
+        targets = method.targets(
+            ImageSet(images.images, labels, images.class_names, name="some", split="all")
+        )
         assert targets.tolist() == [True, False, True, False, False, True]
     assert make().targets(images) is None
     for labels in (None, torch.full((6,), -1)):
