@@ -21,6 +21,7 @@ _SOURCES = {
     "views.plain_size": "datasets.py: the whole image",
     "settings.small_views": "datasets.py",
     "settings": "model.py, costs.py",
+    "settings.hidden": "graphs.py",
     "settings.large": "README",
     "settings.small": "README",
     "settings.prototypes": "train.py",

@@ -193,7 +193,12 @@ def _simclr_of(experiment: Experiment) -> Experiment:
         protocol=replace(experiment.protocol, init="k-means++"),
         start=None,
         sources={
-            **{k: v for k, v in experiment.sources.items() if not k.startswith("settings.")},
+            **{
+                path: source
+                for path, source in experiment.sources.items()
+                if not path.startswith(("settings.", "training.", "train_split"))
+            },
+            "train_split": "as MIX'EM; not documented",
             "method": "abstract: SimCLR and k-means on normalised representations",
             "settings": "as MIX'EM; the released code cannot train plain SimCLR",
             "training": "as MIX'EM; not documented",

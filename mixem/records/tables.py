@@ -211,7 +211,7 @@ def comparison(
         rows.append(
             (
                 name,
-                "–" if paper is None else _paper_text(paper),
+                "–" if paper is None else _paper_text(paper, PAPER_VALUES[name][0]),
                 *(
                     (NOT_RUN, "–", "–", "–")
                     if ours is None
@@ -223,5 +223,8 @@ def comparison(
     return Table(columns, tuple(rows))
 
 
-def _paper_text(paper: Value) -> str:
-    return f"{paper.mean:.3g}" + ("" if paper.std is None else f" ± {paper.std:.3g}")
+def _paper_text(paper: Value, source: str) -> str:
+    """With the decimals of the source: MIX'EM's abstract has none, the tables of the others one."""
+    decimals = 0 if source == "mixem" else 1
+    spread = "" if paper.std is None else f" ± {paper.std:.{decimals}f}"
+    return f"{paper.mean:.{decimals}f}{spread}"
