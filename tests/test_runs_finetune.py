@@ -1,6 +1,7 @@
 """Runs of the finetuning: the whole experiment on a tiny STL-10, and what stops it early."""
 
 import csv
+import dataclasses
 import io
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from mixem.cli import main
 from mixem.data import load_images
-from mixem.data.images import READERS, STL10_CLASSES
+from mixem.data.sources import SOURCES, STL10_CLASSES
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, get
 from mixem.experiments.build import start_of
@@ -44,7 +45,7 @@ def small_world():
         training__epochs=1, training__batch_size=11, settings__repeats=1, clusters=5
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(READERS, "stl10", ("stl10_binary", tiny_stl10))
+        patch.setitem(SOURCES, "stl10", dataclasses.replace(SOURCES["stl10"], read=tiny_stl10))
         patch.setitem(BACKBONES, "clusternet5g", lambda c, size: narrow())
         patch.setitem(
             BACKBONES,

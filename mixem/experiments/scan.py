@@ -12,6 +12,8 @@ from mixem.experiments.settings import Experiment
 from mixem.methods import SCANSettings, SelfLabelSettings, SimCLRSettings
 from mixem.training.config import TrainConfig
 
+_DIGITS_SOURCES = {k: v for k, v in DIGITS_SOURCES.items() if not k.startswith("settings.")}
+
 # --- digits: ours, small enough for two CPU cores -------------------------------------------------
 
 _DIGITS = replace(
@@ -22,7 +24,7 @@ _DIGITS = replace(
     training=replace(DIGITS_SIMCLR.training, epochs=30),
     start="digits/simclr",
     sources={
-        **DIGITS_SOURCES,
+        **_DIGITS_SOURCES,
         "method": "the paper, step 2",
         "settings": "configs/scan",
         "settings.heads": "configs/scan: one for small sets",
@@ -37,7 +39,7 @@ _DIGITS_LABELS = replace(
     training=replace(_DIGITS.training, epochs=20),
     start="digits/scan",
     sources={
-        **DIGITS_SOURCES,
+        **_DIGITS_SOURCES,
         "method": "the paper, step 3",
         "settings": "configs/selflabel",
         "start": "the paper, step 2",

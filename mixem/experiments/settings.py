@@ -137,6 +137,8 @@ class Experiment:
         tree: dict[str, Any] = {}
         for path, value in wanted.items():
             self._require_known(path)
+            if any(other.startswith(f"{path}.") for other in wanted):
+                raise InputError(f"{path} is given as a whole and in parts; give one of the two")
             *groups, name = path.split(".")
             branch = tree
             for group in groups:

@@ -558,6 +558,17 @@ def test_the_order_of_changes_does_not_matter():
         assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("first", ["views", "views.flip"])
+def test_a_group_is_given_as_a_whole_or_in_parts(first):
+    experiment = get("digits/simclr")
+    changes = {"views": experiment.views, "views.flip": 0.5}
+    changes = {first: changes.pop(first)} | changes
+    with pytest.raises(InputError, match="views is given as a whole and in parts; give one"):
+        experiment.override(changes)
+    views = dataclasses.replace(experiment.views, flip=0.5)
+    assert experiment.override(views=views) == experiment.override(views__flip=0.5)
+
+
 def test_another_method_is_not_a_change_of_one_setting():
     simclr = get("digits/simclr")
     with pytest.raises(InputError, match=r"of type IICSettings; give a SimCLRSettings like"):

@@ -69,7 +69,7 @@ def steps(method, experiment, device):
     channels, side = 3 if SIDES[name] in (32, 96) else 1, SIDES[name]
     pixels = torch.empty(64, channels, side, side, dtype=torch.uint8, device=device)
     labels = torch.zeros(64, dtype=torch.int64, device=device)
-    images = ImageSet(name, "train", pixels, labels, ("one",))
+    images = ImageSet(pixels, labels, ("one",), name=name, split="train")
     optimiser = torch.optim.Adam(method.parameters(), fused=False)
     if device.type == "cuda":  # there are no gradients
         optimiser.step = lambda: None
