@@ -81,7 +81,7 @@ def features(
 
     Args:
         pictures: An image set, or the path of a folder.
-        network: From :func:`mixem.models.pretrained.pretrained`.
+        network: From ``mixem.models.pretrained``.
         cache: Folder that the features are kept in.
         size: Height and width that the network sees; by default what its weights were trained on.
             At 192 instead of 224 a picture takes three quarters of the time.
@@ -95,7 +95,7 @@ def features(
         progress: Show a bar.
 
     Returns:
-        The features, float16 on disk: 0.15 GB for 60,000 pictures of 1,280 numbers.
+        What is kept, in float16 on disk, which is 0.15 GB for 60,000 pictures of 1,280 numbers.
 
     Raises:
         InputError: If there is no such folder or no readable picture, a number does not fit, the

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from mixem.distributed import gather, leads, part, rank, size, together, total
+from mixem.distributed import disconnect, gather, leads, rank, size, together, total
 from mixem.losses import iic_segmentation
 
 IMAGES = 6
@@ -44,7 +44,7 @@ def main():
     results = found()
     if leads():
         torch.save(results, sys.argv[1])
-    part()
+    disconnect()
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Augmentation:
         grey: Probability that an image loses its colours.
         linear_colour: Jitter and greyscale as one matrix an image, which is faster but not
             torchvision's arithmetic: clamped once instead of after each operation, and another
-            turn of the hue; see :func:`mixem.data.operations.linear_colour`.
+            turn of the hue; see ``mixem.data.operations``.
         blur: Probability that an image is blurred.
         blur_sigma: Least and greatest standard deviation of the blur, in pixels.
         blur_kernel: Pixels of the blur's kernel, odd; None for a tenth of the size, at least 3.

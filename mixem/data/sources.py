@@ -82,7 +82,7 @@ class Source:
         splits: What may be asked for: parts, and parts joined by "+".
         mirrors: Folders below the folder of all data sets in which it may also lie, as
             ``train/CLASS/*.png`` and ``test/CLASS/*.png``.
-        content: Of each part read from a mirror, what :func:`_content` gives for the right images.
+        content: Of each part read from a mirror, what ``_content`` gives for the right images.
     """
 
     read: Callable[[Path, str, bool], Part]

@@ -51,7 +51,7 @@ class PixelCounts:
         """Count the pixels of some images.
 
         Args:
-            masks: uint8 ``(n, H, W)``, :data:`IGNORED` where the class is not known; None for
+            masks: uint8 ``(n, H, W)``, ``IGNORED`` where the class is not known; None for
                 images without masks.
             clusters: int64 ``(n, H, W)``, below k.
 

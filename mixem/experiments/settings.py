@@ -23,11 +23,11 @@ class Experiment:
 
     Attributes:
         name: ``images/method``, perhaps with a variant.
-        method: A key of :data:`mixem.methods.METHODS`.
+        method: A key of ``mixem.methods.METHODS``.
         images: What :func:`mixem.data.load_images` calls them.
         train_split: Images trained on, without labels but by "finetune".
         test_split: Images scored.
-        backbone: A key of :data:`mixem.models.BACKBONES`.
+        backbone: A key of ``mixem.models.BACKBONES``.
         clusters: Number k of clusters, the number of classes of the data.
         views: How training views are drawn.
         settings: Of the method, an instance of its ``Settings``.

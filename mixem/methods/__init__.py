@@ -1,6 +1,6 @@
 """One paper, one file: settings, views, loss terms, start, and the ways of sorting images.
 
-To add a method, write its file and put its class into :data:`METHODS`; a page of the book,
+To add a method, write its file and put its class into ``METHODS``; a page of the book,
 "Adding a method", goes through it.
 """
 

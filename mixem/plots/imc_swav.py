@@ -162,7 +162,7 @@ def distances(u: torch.Tensor, y: torch.Tensor, labels: ArrayLike | torch.Tensor
 
 @styled
 def distance_scatter(panels: Mapping[str, Pairs]) -> Figure:
-    """Whether clusters follow prototypes: distances by clusters against distances by prototypes, a dot a pair.
+    """Whether clusters follow prototypes: distances by both, a dot a pair.
 
     Args:
         panels: By title, what :func:`distances` gives.

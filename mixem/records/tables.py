@@ -104,7 +104,7 @@ def summarise(
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
             rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
             IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's. IMC-SwAV
-            has an "argmax p" for each of :data:`mixem.methods.imc_swav.BATCH_NORM`, by
+            has an "argmax p" for each of ``BATCH_NORM`` in ``mixem.methods.imc_swav``, by
             ``batch_norm``.
 
     Raises:
