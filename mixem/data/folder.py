@@ -43,6 +43,7 @@ LEFTOVERS = (
 )  # fmt: skip
 BLOCK = 1024  # pictures decoded at a time: what is held in memory beside the result
 DECODING = 3  # part of a cache's key; to be raised when the same file decodes differently
+DEEPEST = 100  # folders in each other; Python calls itself for each
 MANY = 2000  # pictures from which on a progress bar is shown
 NAMES_OF_KINDS = {"integer": "16-bit", "float": "floating-point"}
 EMPTY = np.empty(0, np.uint8)
@@ -216,6 +217,9 @@ def _look_through(root: Path) -> _Found:
             found.unreadable[prefix[:-1]] = error.strerror or str(error)
             return
         if identity in above:  # a link back to a folder further up
+            return
+        if len(above) > DEEPEST:
+            found.unreadable[prefix[:-1]] = f"more than {DEEPEST} folders deep"
             return
         for entry in entries:
             name = prefix + entry.name

@@ -334,7 +334,8 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 def _as_mode(picture: Image.Image, mode: str) -> Image.Image:
     """The picture as 8-bit "L" or "RGB"."""
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
+        if picture.mode != "RGBA":  # which would be one more copy of it
+            picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
     return picture.convert(mode)

@@ -460,6 +460,15 @@ def test_a_sub_folder_without_permission_is_skipped(tmp_path: Path, monkeypatch)
     assert images.skipped == (("b", "Permission denied"),)
 
 
+def test_a_folder_without_a_bottom_is_skipped(tmp_path: Path):
+    picture(tmp_path / "a" / "1.png")
+    deep = tmp_path / Path(*"b" * 150)
+    deep.mkdir(parents=True)
+    images = load(tmp_path)
+    assert images.files == ("a/1.png",)
+    assert images.skipped == (("/".join("b" * 101), "more than 100 folders deep"),)
+
+
 def test_pictures_above_the_limit_are_skipped_or_allowed(tmp_path: Path):
     """Fault 22: there was no way to allow them, and no advice."""
     picture(tmp_path / "small.png", size=(20, 20))
