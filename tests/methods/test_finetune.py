@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet, load_images
 from mixem.errors import InputError
-from mixem.evaluation import KMeansProtocol, clustering_scores
+from mixem.evaluation import clustering_scores
 from mixem.methods import IIC, Finetune, FinetuneSettings, IICSettings, extract
 from mixem.methods.finetune import SupHead5
 from mixem.models import ClusterNet5g, ClusterNet6c

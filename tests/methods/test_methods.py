@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from mixem.clustering import assign_to_centres
 from mixem.data import Augmentation, load_images
 from mixem.errors import InputError
-from mixem.evaluation import assign_to_centres
 from mixem.losses import nt_xent
 from mixem.methods import (
     IIC,
