@@ -168,7 +168,7 @@ def test_pictures_of_ones_own(tmp_path, capsys):
     assert [row.scores for row in finished.record.protocols] == [None] * 4
     assert main(["predict", str(out), str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "file,cluster,probability"
+    assert lines[0].startswith('"file","cluster",')
     assert len(lines) == 13
 
 

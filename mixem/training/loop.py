@@ -254,12 +254,14 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any]):
         self.function, self.works = function, True
-        self.faster = torch.compile(function, dynamic=False)
+        self.faster: Callable[..., Any] | None = None
 
     def __call__(self, *inputs: Any) -> Any:
         """The function's answer."""
         if self.works:
             try:
+                if self.faster is None:  # not every Python has a compiler to ask
+                    self.faster = torch.compile(self.function, dynamic=False)
                 return self.faster(*inputs)
             except DEVICE_ERRORS:
                 raise
