@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet
+from mixem.data import ImageSet, folder_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -354,7 +354,7 @@ def _record(
     plain = EXPERIMENTS.get(experiment.name, experiment).values()
     for settings in (values, plain):  # a folder's place is nobody else's business
         if settings["images"].startswith("folder:"):
-            settings["images"] = f"folder:{Path(settings['images']).name}"
+            settings["images"] = f"folder:{Path(folder_path(settings['images'])).name}"
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
     as_json = json.loads(json.dumps(values))

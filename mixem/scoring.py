@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mixem.clustering import KMeansProtocol, cluster_usage
-from mixem.data import ImageSet
+from mixem.data import ImageSet, check_set
 from mixem.evaluation import accuracy_by_labels, clustering_scores
 from mixem.methods import Clustering, Method
 from mixem.records import METRICS, Row, Usage
@@ -63,6 +63,7 @@ def evaluate(
         InputError: If k-means shall start from components and the method has none, or if there
             are fewer images than clusters.
     """
+    check_set(images)
     found = method.clusterings(
         images.images, None if fit_images is None else fit_images.images, protocol
     )

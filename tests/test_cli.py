@@ -151,8 +151,8 @@ def test_train_on_a_folder_of_ones_own(command, pictures, tmp_path):
     (line,) = complaints.splitlines()
     assert line.startswith(f"mixem: 2 of 6 files in folder:{pictures} cannot be read")
     assert json.loads((out / "record.json").read_text())["data"]["skipped_files"] == 2
-    # The sub-folder is a class, so one picture has a label.
-    assert "clusters used, accuracy" in printed
+    # One sub-folder is no class.
+    assert "no labels to score" in printed
     code, printed, _ = command(
         "predict", out, pictures, f"--data={tmp_path / 'cache'}", "--device=cpu"
     )
@@ -240,7 +240,9 @@ def test_predict(command, tiny_run, pictures, tmp_path):
     rows = rows_of(printed)
     assert sorted(row["file"] for row in rows) == GOOD
     assert all(row["cluster"] in map(str, range(10)) for row in rows)
-    assert all(0.1 <= float(row["probability"]) <= 1 for row in rows)
+    assert all(float(row["margin"]) >= 0 and float(row["distance"]) >= 0 for row in rows)
+    assert all(row["second"] != row["cluster"] for row in rows)
+    assert "1" in {row["rank"] for row in rows}
     skipped = [line for line in complaints.splitlines() if line.startswith("mixem: skipped")]
     assert [line.split()[2] for line in skipped] == ["text.png:", "truncated.jpg:"]
     assert complaints.splitlines()[-1] == "mixem: 4 pictures sorted, 2 skipped"
@@ -257,10 +259,12 @@ def test_predictions_are_the_clusters_of_the_run(command, tiny_run, tmp_path):
         Image.fromarray(image[0].numpy()).save(tmp_path / f"{number:02}.png")
     _, printed, _ = command("predict", tiny_run.folder, tmp_path)
     p = extract(tiny_run.method, digits.images, "cluster")
+    away = extract(tiny_run.method, digits.images, "distances").sort(1).values
     rows = rows_of(printed)
     assert [int(row["cluster"]) for row in rows] == p.argmax(1).tolist()
-    expected = pytest.approx(p.max(1).values.tolist(), abs=1e-5)
-    assert [float(row["probability"]) for row in rows] == expected
+    assert [float(row["distance"]) for row in rows] == pytest.approx(away[:, 0].tolist(), abs=1e-5)
+    margins = (away[:, 1] - away[:, 0]).tolist()
+    assert [float(row["margin"]) for row in rows] == pytest.approx(margins, abs=1e-5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -271,7 +275,9 @@ def test_predict_of_a_name_that_is_not_utf8(command, tiny_run, tmp_path):
     (folder / "plain.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xe4.png"))
     out = tmp_path / "clusters.csv"
     assert command("predict", tiny_run.folder, folder, f"--out={out}")[0] == 0
-    assert out.read_bytes().startswith(b"file,cluster,probability\n\xe4.png,")
+    assert out.read_bytes().startswith(
+        b'"file","cluster","second","margin","rank","distance"\n"\xe4.png",'
+    )
     done = subprocess.run(
         [sys.executable, "-m", "mixem", "predict", tiny_run.folder, folder],
         stdout=subprocess.PIPE,
@@ -340,7 +346,7 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         (("evaluate", "RUN", "--images=cifar10", "--data=TMP"), "--download"),
         (("predict", "TMP/missing", "TMP"), "there is no folder TMP/missing"),
         (("predict", "RUN", "TMP/missing"), "'TMP/missing' does not exist"),
-        (("predict", "RUN", "TMP/file"), "'TMP/file' is a file"),
+        (("predict", "RUN", "TMP/file"), "no picture could be read: file: not a picture"),
         (("predict", "RUN", "TMP/empty"), "no picture in"),
         (("predict", "RUN", "TMP/broken"), "none of the 1 pictures"),
         (("predict", "RUN", "TMP/three", "--out=TMP/file/x.csv"), "cannot write TMP/file/x.csv"),

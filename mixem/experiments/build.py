@@ -153,6 +153,7 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
         method = METHODS[experiment.method](
             backbone, experiment.views, experiment.settings, clusters=experiment.clusters
         )
+    method.channels = channels
     backbone.eval()
     for size in method.view_sizes() - {experiment.views.size}:
         try:

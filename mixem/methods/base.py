@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans
-from mixem.data import Augmentation, ImageSet
+from mixem.data import Augmentation, ImageSet, check_channels, check_tensor
 from mixem.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Method(nn.Module):
             is taken as it is. None if not.
         rests_parts: Not every step uses all of the network.
         outputs: What :func:`extract` can ask for.
+        channels: Of the images it was made for; None if that is not known.
 
     Raises:
         InputError: If the backbone does not say how long its features are.
@@ -124,6 +125,7 @@ class Method(nn.Module):
         "distances",
     )
 
+    channels: int | None = None
     settings: Any
     centres: torch.Tensor
     variance: torch.Tensor
@@ -237,11 +239,14 @@ class Method(nn.Module):
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images of any size as the network sees them outside training."""
+        check_tensor(images)
         if images.ndim != 4 or images.dtype != torch.uint8:
             raise InputError(
                 f"images are {images.dtype} of shape {tuple(images.shape)}; "
                 "give a uint8 tensor of shape (N, C, H, W)"
             )
+        if self.channels:
+            check_channels(images, self.channels)
         return self.views.plain(images).contiguous(memory_format=torch.channels_last)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -388,11 +393,7 @@ def extract(
     if what not in method.outputs:
         has = ", ".join(method.outputs)
         raise InputError(f"what is {what!r}; {type(method).__name__} has {has}")
-    if not isinstance(images, torch.Tensor):
-        raise InputError(
-            f"images are a {type(images).__name__}; give a uint8 tensor (N, C, H, W), such as the "
-            "images of an ImageSet"
-        )
+    check_tensor(images)
     mix = method.needs_a_batch and not in_order
     order = mixed(images) if mix else torch.arange(len(images), device=images.device)
     chosen = order.split(batch_size)

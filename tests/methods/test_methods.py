@@ -10,6 +10,8 @@ from torch import nn
 from mixem.clustering import assign_to_centres
 from mixem.data import Augmentation, load_images
 from mixem.errors import InputError
+from mixem.experiments import get
+from mixem.experiments.build import build
 from mixem.losses import nt_xent
 from mixem.methods import (
     IIC,
@@ -403,10 +405,16 @@ def test_settings_are_frozen_and_their_defaults_make_the_method(name):
 
 def test_images_that_are_no_tensor_are_refused():
     images = load_images("digits", split="test")
-    with pytest.raises(InputError, match="images are a ImageSet; give a uint8 tensor"):
+    with pytest.raises(InputError, match="images are of type ImageSet; give its tensor"):
         extract(make(SimCLR), images)
 
 
 def test_an_unknown_confidence_is_an_error():
     with pytest.raises(InputError, match="'margin'; give confidence or entropy"):
         make(MixEM, confidence="margin")
+
+
+def test_images_with_other_channels_are_refused():
+    method = build(get("digits/simclr"), channels=1, seed=0)
+    with pytest.raises(InputError, match=r"images of 3 channel\(s\) for a network that takes 1"):
+        extract(method, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))

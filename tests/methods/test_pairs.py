@@ -14,7 +14,7 @@ IMAGES, SIZE = 6, 4
 def method_of(kind: type[Method], backbone: nn.Module, **settings) -> Method:
     """A method with a random head; the only place here that knows how one is made."""
     torch.manual_seed(0)
-    return kind(backbone, Augmentation(size=SIZE), clusters=2, **settings)
+    return kind(backbone, Augmentation(size=SIZE), kind.Settings(**settings), clusters=2)
 
 
 class Pixels(nn.Flatten):
