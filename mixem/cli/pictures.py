@@ -22,7 +22,7 @@ NAMED = 5  # skipped files that are named; the rest is a number
 
 
 def add_commands(command: Any, device_option: Any) -> None:
-    """Add ``predict``, ``embed``, ``map``, ``choose-k`` and ``cache`` to the parser.
+    """Add ``predict``, ``sort``, ``embed``, ``map``, ``choose-k`` and ``cache`` to the parser.
 
     Args:
         command: Makes a command of a name, a function and a line of help.
@@ -34,6 +34,22 @@ def add_commands(command: Any, device_option: Any) -> None:
     predict.add_argument("--out", type=Path, help="CSV file (default: the terminal)")
     _results(predict)
     device_option(predict)
+
+    sort = command("sort", _sort, "sort a folder by a pretrained network: nothing else is needed")
+    sort.add_argument("pictures", nargs=1, help="folder of pictures")
+    sort.add_argument("--out", type=Path, required=True, help="folder for table and page")
+    sort.add_argument("--clusters", type=int, help="how many (default: a number is proposed)")
+    sort.add_argument(
+        "--network", default="efficientnet-lite0",
+        help="efficientnet-lite0 (default), torchvision:NAME or timm:NAME",
+    )  # fmt: skip
+    sort.add_argument("--weights", type=Path, help="file with the weights of the network")
+    sort.add_argument("--seed", type=int, default=0)
+    sort.add_argument("--data", type=Path, help="where features are kept")
+    how = sort.add_mutually_exclusive_group()
+    how.add_argument("--copy", action="store_true", help="copy the pictures into OUT/pictures")
+    how.add_argument("--link", action="store_true", help="or put symbolic links there")
+    device_option(sort)
 
     embed = command("embed", _embed, "write the features of pictures to a file")
     _source(embed)
@@ -180,6 +196,42 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sort(options: argparse.Namespace) -> int:
+    from mixem.sorting import (
+        choose_k,
+        gallery,
+        near_duplicates,
+        sort_into,
+        table,
+        train_heads,
+        write_table,
+    )  # fmt: skip
+
+    vectors, files, folder, _ = _features(options)
+    k = options.clusters
+    if k is None:
+        choice = choose_k(vectors, range(2, min(20, len(vectors) // 4) + 1))
+        k = choice.k or 10
+        print(f"mixem: {choice.reason} Sorted into {k}; --clusters gives another number.")
+    found = train_heads(vectors, k, seed=options.seed)
+    rows = table(files, found.clusters, logits=found.logits)
+    write_table(rows, options.out / "clusters.csv")
+    gallery(
+        options.out / "gallery.html",
+        rows,
+        folder=folder,
+        notes=(f"{options.network}, {len(found.losses)} heads, the one of the lowest loss.",),
+        alike=near_duplicates(vectors),
+    )
+    if options.copy or options.link:
+        place = options.out / "pictures"
+        sort_into(place, rows, folder=folder, how="link" if options.link else "copy")
+    sizes = ", ".join(str(size) for size in sorted(rows.sizes, reverse=True))
+    print(f"{len(files)} pictures in {k} clusters of {sizes}")
+    print(f"table and page: {options.out / 'clusters.csv'}, {options.out / 'gallery.html'}")
+    return 0
+
+
 def _show(
     found: "ClusterTable", pictures: Pictures, options: argparse.Namespace, *, note: str
 ) -> None:
@@ -243,7 +295,7 @@ def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...],
     print(f"mixem: {network.name}, trained on {network.seen}", file=sys.stderr)
     for name, why in found.skipped[:NAMED]:
         print(f"mixem: skipped {name}: {why}", file=sys.stderr)
-    return found.vectors, found.files, folder, None
+    return np.array(found.vectors, dtype=np.float32), found.files, folder, None
 
 
 def _embed(options: argparse.Namespace) -> int:

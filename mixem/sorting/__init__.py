@@ -12,12 +12,14 @@ from mixem.sorting.choose_k import Choice, KSignals, choose_k, k_panels
 from mixem.sorting.duplicates import near_duplicates, same_files
 from mixem.sorting.folders import Sorted, sort_into
 from mixem.sorting.gallery import gallery
+from mixem.sorting.heads import HeadsResult, train_heads
 from mixem.sorting.picture_map import map_places, picture_map
 from mixem.sorting.table import ClusterTable, table, write_table
 
 __all__ = [
     "Choice",
     "ClusterTable",
+    "HeadsResult",
     "KSignals",
     "Sorted",
     "choose_k",
@@ -29,5 +31,6 @@ __all__ = [
     "same_files",
     "sort_into",
     "table",
+    "train_heads",
     "write_table",
 ]
