@@ -36,6 +36,9 @@ def stage(chapters: Path, source: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(".*"))
     for notebook in (source / "chapters").glob("*.ipynb"):
         shutil.copy(chapters / notebook.name, notebook)
+    for part in ("methods", "experiments"):  # a page shows code from its source
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "mixem" / part, source / "mixem" / part, ignore=ignore)
     reference.write(source, ROOT / "mixem")
 
 
