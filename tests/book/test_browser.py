@@ -133,7 +133,7 @@ def site(html: Path) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # one Playwright at a time: other modules have their own
 def browser() -> Iterator[Browser]:
     """The system's Chromium, without a window."""
     with sync_playwright() as playwright:
@@ -142,7 +142,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visit(site: str, browser: Browser) -> Callable[[str, str], Visit]:
     """Opens a page at a width and reports what was seen, once for each."""
 
