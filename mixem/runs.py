@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet, folder_path
+from mixem.data import ImageSet, folder_path, network_of
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -354,7 +354,9 @@ def _record(
     plain = EXPERIMENTS.get(experiment.name, experiment).values()
     for settings in (values, plain):  # a folder's place is nobody else's business
         if settings["images"].startswith("folder:"):
-            settings["images"] = f"folder:{Path(folder_path(settings['images'])).name}"
+            path, network = network_of(settings["images"])
+            at = f"@{network}" if network else ""
+            settings["images"] = f"folder:{Path(folder_path(path)).name}{at}"
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
     as_json = json.loads(json.dumps(values))
@@ -373,12 +375,13 @@ def _record(
             shape=tuple(sets.train.images.shape[1:]),
             skipped_files=len(sets.train.skipped),
             class_names=sets.train.class_names if plan.method.mapping == "identity" else (),
+            origin=dict(sets.train.origin),
         ),
         usage=found.usage,
         protocols=found.rows,
         counts=found.counts,
         curve=curve,
-        epoch=training.history[-1].epoch,
+        epoch=training.history[-1].epoch if training.history else 0,
         minutes=round(training.seconds / 60, 3),
         images_per_second=round(training.images_per_second, 1),
         precision=training.precision,

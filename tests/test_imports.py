@@ -45,6 +45,7 @@ ALLOWED = {
         "clustering",
         "data",
         "distributed",
+        "features",
         "methods",
         "models",
         "schema",

@@ -2,8 +2,8 @@
 
 from mixem.data.augment import Augmentation
 from mixem.data.cache import CachedFolder, delete_caches, list_caches
-from mixem.data.checks import check_channels, check_set, check_tensor
-from mixem.data.images import NAMES, SHAPES, ImageSet, folder_path, load_images
+from mixem.data.checks import check_channels, check_set, check_tensor, check_vectors
+from mixem.data.images import NAMES, SHAPES, ImageSet, folder_path, load_images, network_of
 from mixem.data.operations import normalise
 from mixem.data.picture import decode
 from mixem.data.sources import SOURCES, Source
@@ -19,10 +19,12 @@ __all__ = [
     "check_channels",
     "check_set",
     "check_tensor",
+    "check_vectors",
     "decode",
     "delete_caches",
     "folder_path",
     "list_caches",
     "load_images",
+    "network_of",
     "normalise",
 ]

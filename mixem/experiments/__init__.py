@@ -3,7 +3,7 @@
 import difflib
 
 from mixem.errors import InputError
-from mixem.experiments import iic, imc_swav, mixem, scan
+from mixem.experiments import iic, imc_swav, mixem, pretrained, scan
 from mixem.experiments.settings import Experiment
 
 __all__ = ["EXPERIMENTS", "Experiment", "get"]
@@ -15,6 +15,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *iic.EXPERIMENTS,
         *imc_swav.EXPERIMENTS,
         *scan.EXPERIMENTS,
+        *pretrained.EXPERIMENTS,
     )
 }
 

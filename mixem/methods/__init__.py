@@ -8,20 +8,24 @@ from mixem.methods.base import Clustering, Method, MethodSettings, Step, extract
 from mixem.methods.finetune import Finetune, FinetuneSettings
 from mixem.methods.iic import IIC, IICSettings
 from mixem.methods.imc_swav import IMCSwAV, IMCSwAVSettings
+from mixem.methods.kmeans import KMeans
 from mixem.methods.mixem import MixEM, MixEMSettings
 from mixem.methods.scan import SCAN, SCANSettings, SelfLabel, SelfLabelSettings
 from mixem.methods.simclr import SimCLR, SimCLRSettings
+from mixem.methods.temi import TEMI, TEMISettings
 
 __all__ = [
     "IIC",
     "METHODS",
     "SCAN",
+    "TEMI",
     "Clustering",
     "Finetune",
     "FinetuneSettings",
     "IICSettings",
     "IMCSwAV",
     "IMCSwAVSettings",
+    "KMeans",
     "Method",
     "MethodSettings",
     "MixEM",
@@ -32,6 +36,7 @@ __all__ = [
     "SimCLR",
     "SimCLRSettings",
     "Step",
+    "TEMISettings",
     "extract",
 ]
 
@@ -43,4 +48,6 @@ METHODS: dict[str, type[Method]] = {
     "finetune": Finetune,
     "scan": SCAN,
     "self-label": SelfLabel,
+    "kmeans": KMeans,
+    "temi": TEMI,
 }

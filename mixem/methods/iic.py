@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
@@ -13,9 +13,12 @@ from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import iic
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract, mixed
+from mixem.methods.starting import begin_at_centres, require_start
 from mixem.models import SubHeads
 
 __all__ = ["IIC", "IICSettings"]
+
+JUDGED = 256  # images at a time for the loss by which a sub-head is chosen
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class IICSettings(MethodSettings):
         over_split: Images of the "over" passes; None for those of the others.
         mapping: How clusters get a class when they are scored: "one-to-one", or "majority" of the
             labels of the images k-means would be fitted on (IIC+).
+        head_start: Of the main head: "random" as ``head_std`` says, or "k-means", see
+            :func:`mixem.methods.starting.begin_at_centres`.
     """
 
     over_clusters: int = 50
@@ -50,8 +55,13 @@ class IICSettings(MethodSettings):
     plain_views: Augmentation | None = None
     over_split: str | None = None
     mapping: Literal["one-to-one", "majority"] = "one-to-one"
+    head_start: Literal["random", "k-means"] = field(
+        default="random", metadata={"source": "the official code"}
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        require_start(self.head_start)
         at_least(self, over_clusters=2, sub_heads=1, repeats=1, clear_steps=0, lamb=0)
         if self.head_std is not None:
             at_least(self, head_std=0)
@@ -108,6 +118,7 @@ class IIC(Method):
         self.passes, self.mapping = s.passes, s.mapping
         self.plain_views = s.plain_views and replace(s.plain_views, size=views.size)
         self.drawn = views
+        self.pairs: torch.Tensor | None = None
         self.heads = nn.ModuleDict(
             {"main": SubHeads(self.feature_size, clusters, s.sub_heads, std=s.head_std)}
         )
@@ -117,6 +128,17 @@ class IIC(Method):
             )
         self.register_buffer("sub_head_losses", torch.zeros(s.sub_heads))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+
+    def begin(self, images: torch.Tensor, generator: torch.Generator) -> None:
+        """Set the main head to its start."""
+        super().begin(images, generator)
+        if self.settings.head_start == "k-means":
+            begin_at_centres(self.heads["main"].linear, self, images, generator)
+
+    def companions(self, images: torch.Tensor) -> torch.Tensor | None:
+        """See :meth:`mixem.methods.Method.companions`."""
+        self.pairs = super().companions(images)
+        return self.pairs
 
     def before_step(self, step: int) -> None:
         """Cut nothing out of the views of the first steps."""
@@ -169,8 +191,20 @@ class IIC(Method):
         self.eval()
         device = next(self.parameters()).device
         total = torch.zeros_like(self.sub_head_losses)
-        for chosen in mixed(images).split(256):  # among images of one class nothing is to be told
-            views = self.draw_views(images[chosen].to(device), generator)
+        if self.settings.neighbours and self.pairs is None:
+            self.companions(images)
+        for chosen in mixed(images).split(JUDGED):
+            # Among images of one class nothing is to be told.
+            part = images[chosen].to(device)
+            if self.pairs is None:
+                views = self.draw_views(part, generator)
+            else:
+                column = torch.randint(
+                    self.pairs.shape[1], (len(chosen),), generator=generator, device=device
+                )
+                others = self.pairs[chosen.to(self.pairs.device), column.to(self.pairs.device)]
+                companions = images[others.to(images.device)].to(device)
+                views = self.draw_pairs(part, companions, generator)
             total += self.losses(views, "main")[0] * len(chosen)
         self.sub_head_losses.copy_(total / len(images))
         self.chosen.copy_(self.sub_head_losses.argmin())

@@ -1,16 +1,18 @@
 """SCAN (Van Gansbeke et al. 2020): neighbours in a trained feature space share a cluster."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
 
-from mixem.clustering import KMeansProtocol, nearest_neighbours
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import neighbour_consistency, self_label
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.starting import begin_at_centres, require_start
 
 __all__ = ["SCAN", "SCANSettings", "SelfLabel", "SelfLabelSettings"]
 
@@ -24,14 +26,19 @@ class SCANSettings(MethodSettings):
         entropy_weight: Lambda, of the entropy of the clusters' shares (``entropy_weight``).
         heads: Classifiers that differ in their random start (``nheads``); the one with the lowest
             loss counts.
+        head_start: "random", or "k-means": see :func:`mixem.methods.starting.begin_at_centres`.
     """
 
     neighbours: int = 20
     entropy_weight: float = 5.0
     heads: int = 1
+    head_start: Literal["random", "k-means"] = field(
+        default="random", metadata={"source": "the official code"}
+    )
 
     def __post_init__(self) -> None:
         at_least(self, neighbours=1, entropy_weight=0, heads=1)
+        require_start(self.head_start)
 
 
 class SCAN(Method):
@@ -79,17 +86,16 @@ class SCAN(Method):
         super().start_from(other)
         self.pretext = [other]
 
+    def begin(self, images: torch.Tensor, generator: torch.Generator) -> None:
+        """Set the heads to their start."""
+        super().begin(images, generator)
+        if self.settings.head_start == "k-means":
+            begin_at_centres(self.head, self, images, generator)
+
     def companions(self, images: torch.Tensor) -> torch.Tensor:
         """Rows ``(N, 1 + K)`` of the image itself and its K nearest ones (step 1 of the paper)."""
-        if self.settings.neighbours >= len(images):
-            raise InputError(
-                f"{self.settings.neighbours} neighbours among {len(images)} images; "
-                "give fewer with settings.neighbours"
-            )
         other = self.pretext[0] if self.pretext else self
-        other.to(next(self.parameters()).device)
-        embeddings = extract(other, images, "embeddings")
-        found = nearest_neighbours(embeddings, self.settings.neighbours).indices
+        found = self.nearest(other, images, "embeddings")
         self.pairs = torch.cat([torch.arange(len(images)).unsqueeze(1), found], 1)
         return self.pairs
 

@@ -20,7 +20,7 @@ class TrainConfig:
     """How a method is optimised; the defaults are MIX'EM's ``config.yaml`` and ``train.py``.
 
     Attributes:
-        epochs: Passes over the images.
+        epochs: Passes over the images; 0 for a method that trains nothing.
         batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
             batch is a batch. Of several processes each takes its part of it.
         accumulate: Batches whose gradients are added up before the weights change. The losses
@@ -58,7 +58,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
+            ("epochs", 0), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
             ("accumulate", 1),
         ):  # fmt: skip
             if not getattr(self, name) >= least:

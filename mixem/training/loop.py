@@ -27,7 +27,14 @@ from mixem.records import Epoch
 from mixem.training.config import Sitting, TrainConfig
 from mixem.training.journal import Journal
 from mixem.training.meter import Meter
-from mixem.training.step import Schedule, Stepper, make_optimiser, make_passes, require_seed
+from mixem.training.step import (
+    Schedule,
+    Stepper,
+    make_optimiser,
+    make_passes,
+    require_seed,
+    seeded,
+)
 
 __all__ = ["Training", "train"]
 
@@ -121,6 +128,8 @@ def train(
         "precision": precision,
     }
     meter = Meter()
+    if journal.state is None:
+        method.begin(passes[0].pixels, seeded(seed, "begin", 0, device))
     step = journal.begin(identity, method, optimiser, config, meter)
 
     first, name = step, sets[method.passes[0]].name

@@ -8,7 +8,7 @@ import bisect
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -65,7 +65,8 @@ class Pass:
     Attributes:
         batch: Images a batch.
         steps: Updates of the weights in one such pass.
-        companions: See :meth:`mixem.methods.Method.companions`.
+        companions: See :meth:`mixem.methods.Method.companions`; found when they are first asked
+            for, so that a training that goes on has its weights back.
 
     Raises:
         InputError: For too few images, or labels that the method needs and the images lack.
@@ -91,7 +92,12 @@ class Pass:
         self.steps = len(images) // (self.batch * config.accumulate)
         labels = method.targets(images)
         self.labels = None if labels is None else labels.to(pixels.device)
-        self.companions = method.companions(pixels)
+        self.method = method
+
+    @cached_property
+    def companions(self) -> torch.Tensor | None:
+        """Rows ``(N, m)``, or None."""
+        return self.method.companions(self.pixels)
 
     def order(self, seed: int, index: int) -> torch.Tensor:
         """The images in random order, another one for each ``index``."""

@@ -1,0 +1,54 @@
+"""Linear heads that begin at the centres of k-means."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from mixem.clustering import kmeans
+from mixem.errors import InputError
+from mixem.methods.base import Method, extract
+
+__all__ = ["SHARPNESS", "begin_at_centres", "require_start"]
+
+SHARPNESS = 10.0  # a centre times this is a row of weights
+ROWS = 10_000  # images that one k-means sees, others for each head
+
+
+def require_start(head_start: str) -> None:
+    """Raise :class:`InputError` unless it is a way in which heads begin."""
+    if head_start not in ("random", "k-means"):
+        raise InputError(f"head_start is {head_start!r}; give 'random' or 'k-means'")
+
+
+@torch.no_grad()
+def begin_at_centres(
+    linear: nn.Linear, method: Method, images: torch.Tensor, generator: torch.Generator
+) -> None:
+    """Set the weights of several heads of ``method.clusters`` clusters each.
+
+    Each head begins at a k-means of its own, on other images from another start. Half of them run
+    on the features as the backbone gives them, half on the vectors as they came. Where classes are
+    even the first are better, where they are uneven often the second. Centres are always means of
+    the backbone's features, since the heads see these.
+
+    Args:
+        linear: From D features to heads times clusters, head after head.
+        method: Its backbone is frozen.
+        images: All training images.
+        generator: Of the seeds.
+    """
+    k = method.clusters
+    features = extract(method, images)
+    given = images.float().cpu() if images.ndim == 2 else features
+    heads = linear.out_features // k
+    seeds = torch.randint(2**31, (heads,), generator=generator, device=generator.device).tolist()
+    rows = []
+    for head, seed in enumerate(seeds):
+        seen = np.random.default_rng(seed).permutation(len(features))[:ROWS]
+        points = (features if head < heads - heads // 2 else given)[seen]
+        found = kmeans(points, k, seed=seed, normalise=False, n_init=1, max_iter=300)
+        clusters = torch.from_numpy(found.clusters)
+        sums = torch.zeros(k, features.shape[1]).index_add_(0, clusters, features[seen])
+        rows.append(sums / torch.bincount(clusters, minlength=k).clamp_min(1).unsqueeze(1))
+    linear.weight.copy_(SHARPNESS * torch.cat(rows))
+    linear.bias.zero_()
