@@ -9,6 +9,7 @@ Every function takes NumPy arrays, tensors or lists. Scores against labels are i
     [0.05, 5.05]
 """
 
+from mixem.clustering.consensus import consensus
 from mixem.clustering.kmeans import (
     KMeansProtocol,
     KMeansResult,
@@ -29,6 +30,7 @@ __all__ = [
     "assign_to_centres",
     "cluster_usage",
     "component_centres",
+    "consensus",
     "kmeans",
     "kmeans_starts",
     "nearest_neighbours",

@@ -29,7 +29,7 @@ _SOURCES = dict.fromkeys(
 )  # fmt: skip
 _HEADS = TrainConfig(
     epochs=10, batch_size=512, learning_rate=2e-2, weight_decay=0.0, constant_epochs=0,
-    schedule="steps",
+    schedule="steps", least_steps=150,
 )  # fmt: skip
 
 _KMEANS = Experiment(
@@ -42,8 +42,8 @@ _KMEANS = Experiment(
     clusters=10,
     views=Augmentation(size=1),
     settings=MethodSettings(),
-    training=replace(_HEADS, epochs=0),
-    protocol=KMeansProtocol(fit_split="train+test", n_init=10, max_iter=300),
+    training=replace(_HEADS, epochs=0, least_steps=0),
+    protocol=KMeansProtocol(fit_split="train+test", n_init=3, max_iter=300),
     sources=_SOURCES,
 )
 _IIC = replace(
@@ -54,6 +54,7 @@ _IIC = replace(
         neighbours=20, sub_heads=20, repeats=1, passes=("main",), head_start="k-means"
     ),
     training=_HEADS,
+    protocol=replace(_KMEANS.protocol, n_init=1),
 )
 _SCAN = replace(
     _IIC,
@@ -61,6 +62,13 @@ _SCAN = replace(
     method="scan",
     settings=SCANSettings(heads=20, head_start="k-means"),
     sources={**_SOURCES, "settings.entropy_weight": "configs/scan"},
+)
+# What sorts a folder: the one that is best in the worst case, see results/recipes.md.
+_SORT = replace(
+    _SCAN,
+    name="pretrained/scan-sort",
+    settings=replace(_SCAN.settings, neighbours=50, entropy_weight=1.0),
+    sources=_SOURCES,
 )
 _SELF_LABEL = replace(
     _IIC,
@@ -93,5 +101,5 @@ _TEMI = replace(
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    _KMEANS, _IIC, _SCAN, _SELF_LABEL, _MIXEM, _IMC_SWAV, _TEMI,
+    _KMEANS, _IIC, _SCAN, _SORT, _SELF_LABEL, _MIXEM, _IMC_SWAV, _TEMI,
 )  # fmt: skip

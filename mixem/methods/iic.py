@@ -8,12 +8,12 @@ from typing import Literal, Self
 import torch
 from torch import nn
 
-from mixem.clustering import KMeansProtocol
+from mixem.clustering import KMeansProtocol, consensus
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import iic
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract, mixed
-from mixem.methods.starting import begin_at_centres, require_start
+from mixem.methods.heads import begin_at_centres, require_start
 from mixem.models import SubHeads
 
 __all__ = ["IIC", "IICSettings"]
@@ -42,7 +42,7 @@ class IICSettings(MethodSettings):
         mapping: How clusters get a class when they are scored: "one-to-one", or "majority" of the
             labels of the images k-means would be fitted on (IIC+).
         head_start: Of the main head: "random" as ``head_std`` says, or "k-means", see
-            :func:`mixem.methods.starting.begin_at_centres`.
+            :func:`mixem.methods.heads.begin_at_centres`.
     """
 
     over_clusters: int = 50
@@ -224,13 +224,15 @@ class IIC(Method):
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
     ) -> Iterator[Clustering]:
-        """The chosen sub-head, then every one with its loss."""
-        found = extract(self, images, "sub_heads").argmax(2).T
-        fitted = found
+        """The chosen sub-head, what all agree on, then every one with its loss."""
+        p = extract(self, images, "sub_heads").transpose(0, 1)
+        fitted = found = p.argmax(2)
         if self.mapping == "majority" and fit is not None:
             fitted = extract(self, fit, "sub_heads").argmax(2).T
         chosen = int(self.chosen)
         yield Clustering("argmax p", found[chosen], fitted=fitted[chosen])
+        if self.mapping == "one-to-one" and len(p) > 1:
+            yield Clustering("consensus", consensus(p, like=chosen).argmax(1))
         for head, loss in enumerate(self.sub_head_losses.tolist()):
             switches = {"sub_head": head, "loss": round(loss, 6)}
             yield Clustering("sub-head", found[head], switches, fitted[head])

@@ -12,7 +12,7 @@ from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import neighbour_consistency, self_label
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
-from mixem.methods.starting import begin_at_centres, require_start
+from mixem.methods.heads import begin_at_centres, head_clusterings, require_start
 
 __all__ = ["SCAN", "SCANSettings", "SelfLabel", "SelfLabelSettings"]
 
@@ -26,7 +26,7 @@ class SCANSettings(MethodSettings):
         entropy_weight: Lambda, of the entropy of the clusters' shares (``entropy_weight``).
         heads: Classifiers that differ in their random start (``nheads``); the one with the lowest
             loss counts.
-        head_start: "random", or "k-means": see :func:`mixem.methods.starting.begin_at_centres`.
+        head_start: "random", or "k-means": see :func:`mixem.methods.heads.begin_at_centres`.
     """
 
     neighbours: int = 20
@@ -152,12 +152,11 @@ class SCAN(Method):
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
     ) -> Iterator[Clustering]:
-        """The chosen head, k-means on the features, and every head with its loss."""
-        found = extract(self, images, "logits").argmax(2).T
-        yield Clustering("argmax p", found[int(self.chosen)])
+        """The chosen head, k-means on the features, what the heads agree on, and every head."""
+        logits = extract(self, images, "logits").transpose(0, 1)
+        yield Clustering("argmax p", logits[int(self.chosen)].argmax(1))
         yield next(self.kmeans_clusterings(images, fit, protocol))
-        for head, loss in enumerate(self.losses.tolist() if len(found) > 1 else ()):
-            yield Clustering("head", found[head], {"head": head, "loss": round(loss, 6)})
+        yield from head_clusterings(logits.softmax(2), self.losses, int(self.chosen))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import temi
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.heads import head_clusterings
 
 __all__ = ["TEMI", "CosineHeads", "TEMISettings"]
 
@@ -213,9 +214,9 @@ class TEMI(Method):
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
     ) -> Iterator[Clustering]:
-        """The chosen head, k-means on the features, and every head with its loss."""
-        found = extract(self, images, "logits").argmax(2).T
-        yield Clustering("argmax p", found[int(self.chosen)])
+        """The chosen head, k-means on the features, what the heads agree on, and every head."""
+        logits = extract(self, images, "logits").transpose(0, 1)
+        yield Clustering("argmax p", logits[int(self.chosen)].argmax(1))
         yield next(self.kmeans_clusterings(images, fit, protocol))
-        for head, loss in enumerate(self.losses.tolist() if len(found) > 1 else ()):
-            yield Clustering("head", found[head], {"head": head, "loss": round(loss, 6)})
+        p = (logits / self.settings.temperature).softmax(2)
+        yield from head_clusterings(p, self.losses, int(self.chosen))

@@ -156,10 +156,11 @@ class Schedule:
     """
 
     def __init__(self, passes: list[Pass], config: TrainConfig):
-        self.passes, self.config = passes, config
+        self.passes = passes
         self.ends = list(itertools.accumulate(part.steps for part in passes))
         self.steps = self.ends[-1]
-        self.total = config.epochs * self.steps
+        self.config = config.lasting(self.steps)
+        self.total = self.config.epochs * self.steps
 
     def at(self, step: int) -> Now:
         """Where a step is, counted from 0."""

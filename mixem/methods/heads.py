@@ -1,14 +1,16 @@
-"""Linear heads that begin at the centres of k-means."""
+"""What methods with several heads share: a start at the centres of k-means, and their scores."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from mixem.clustering import kmeans
+from mixem.clustering import consensus, kmeans
 from mixem.errors import InputError
-from mixem.methods.base import Method, extract
+from mixem.methods.base import Clustering, Method, extract
 
-__all__ = ["SHARPNESS", "begin_at_centres", "require_start"]
+__all__ = ["SHARPNESS", "begin_at_centres", "head_clusterings", "require_start"]
 
 SHARPNESS = 10.0  # a centre times this is a row of weights
 ROWS = 10_000  # images that one k-means sees, others for each head
@@ -52,3 +54,20 @@ def begin_at_centres(
         rows.append(sums / torch.bincount(clusters, minlength=k).clamp_min(1).unsqueeze(1))
     linear.weight.copy_(SHARPNESS * torch.cat(rows))
     linear.bias.zero_()
+
+
+def head_clusterings(
+    probabilities: torch.Tensor, losses: torch.Tensor, chosen: int
+) -> Iterator[Clustering]:
+    """What several heads agree on, and every head with its loss; nothing of a single one.
+
+    Args:
+        probabilities: ``(h, N, k)``.
+        losses: ``(h,)``.
+        chosen: The head whose numbers the clusters have.
+    """
+    if len(probabilities) < 2:
+        return
+    yield Clustering("consensus", consensus(probabilities, like=chosen).argmax(1))
+    for head, (p, loss) in enumerate(zip(probabilities, losses.tolist(), strict=True)):
+        yield Clustering("head", p.argmax(1), {"head": head, "loss": round(loss, 6)})
