@@ -194,9 +194,7 @@ def list_folder(path: str | Path, *, split: str, bad: Mapping[str, str] | None =
     )
 
 
-def _listed(
-    path: str | Path, split: str
-) -> tuple[Path, _Chosen, tuple[tuple[str, int], ...]]:
+def _listed(path: str | Path, split: str) -> tuple[Path, _Chosen, tuple[tuple[str, int], ...]]:
     """A folder, the files of a split, and what is passed over, by ending."""
     root = expanded(path)
     if not root.is_dir():
@@ -215,9 +213,7 @@ def _listed(
     return root, chosen, passed_over
 
 
-def _labelled(
-    chosen: _Chosen, good: list[_File]
-) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+def _labelled(chosen: _Chosen, good: list[_File]) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Labels and class names of the readable files of a split."""
     number = {"": -1} | {name: i for i, name in enumerate(chosen.class_names)}
     labels = torch.tensor([number[file.class_name] for file in good])

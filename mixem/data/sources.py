@@ -171,9 +171,7 @@ def _from_mirror(source: Source, folder: Path, part: str) -> Part:
     return found.images[rows], found.labels[rows], found.class_names
 
 
-def _fixed_order(
-    images: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, list[bytes]]:
+def _fixed_order(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, list[bytes]]:
     """The order of the SHA-256 of the pixels, as good as random, and these.
 
     The published order cannot be told from pictures in class folders; this one can, and it serves

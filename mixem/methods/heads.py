@@ -24,7 +24,7 @@ def require_start(head_start: str) -> None:
 
 @torch.no_grad()
 def begin_at_centres(
-    linear: nn.Linear, method: Method, images: torch.Tensor, generator: torch.Generator
+    linear: nn.Module, method: Method, images: torch.Tensor, generator: torch.Generator
 ) -> None:
     """Set the weights of several heads of ``method.clusters`` clusters each.
 
@@ -39,6 +39,7 @@ def begin_at_centres(
         images: All training images.
         generator: Of the seeds.
     """
+    assert isinstance(linear, nn.Linear)
     k = method.clusters
     features = extract(method, images)
     given = images.float().cpu() if images.ndim == 2 else features

@@ -133,7 +133,7 @@ class IIC(Method):
         """Set the main head to its start."""
         super().begin(images, generator)
         if self.settings.head_start == "k-means":
-            begin_at_centres(self.heads["main"].linear, self, images, generator)
+            begin_at_centres(self.heads["main"].get_submodule("linear"), self, images, generator)
 
     def companions(self, images: torch.Tensor) -> torch.Tensor | None:
         """See :meth:`mixem.methods.Method.companions`."""

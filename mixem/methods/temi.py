@@ -50,7 +50,7 @@ class TEMISettings(MethodSettings):
             object.__setattr__(self, "hidden", tuple(self.hidden))
         if len(self.hidden) != 2 or min(self.hidden) < 1:
             raise InputError(f"hidden is {self.hidden}; give two widths of at least 1")
-        if not 0.5 <= self.beta <= 1 or not 0 < self.temperature:
+        if not 0.5 <= self.beta <= 1 or not self.temperature > 0:
             raise InputError(
                 f"beta {self.beta}, temperature {self.temperature}; give a beta from 0.5 to 1 and "
                 "a positive temperature"
@@ -152,9 +152,7 @@ class TEMI(Method):
         if not step:
             return
         share = 1 - self.settings.teacher_momentum
-        for mine, theirs in zip(
-            self.teacher.parameters(), self.student.parameters(), strict=True
-        ):
+        for mine, theirs in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             mine.lerp_(theirs, share)
 
     def step(self, views: torch.Tensor, name: str = "images") -> Step:

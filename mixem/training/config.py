@@ -21,8 +21,8 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the images; 0 for a method that trains nothing.
-        least_steps: Of the whole training: with so few images that ``epochs`` are fewer steps, there
-            are more epochs.
+        least_steps: Of the whole training: with so few images that ``epochs`` are fewer steps,
+            there are more epochs.
         batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
             batch is a batch. Of several processes each takes its part of it.
         accumulate: Batches whose gradients are added up before the weights change. The losses

@@ -124,8 +124,8 @@ def test_the_head_with_the_lowest_loss_counts():
     assert method.losses.tolist() == pytest.approx([x.item() for x in by_hand], abs=1e-5)
     assert int(method.chosen) == 1
     kinds = list(method.clusterings(images, None, KMeansProtocol(n_init=1)))
-    assert [c.kind for c in kinds] == ["argmax p", "k-means", "head", "head", "head"]
-    assert torch.equal(kinds[0].clusters, kinds[3].clusters)
+    assert [c.kind for c in kinds] == ["argmax p", "k-means", "consensus", "head", "head", "head"]
+    assert torch.equal(kinds[0].clusters, kinds[4].clusters)
     assert torch.equal(kinds[0].clusters, extract(method, images, "cluster").argmax(1))
     earlier = scan(heads=3)
     earlier.settle(method)
