@@ -202,6 +202,11 @@ def load_vectors(
         vectors = shared(found.vectors)
         parts = {"images": vectors, "labels": images.labels, "class_names": images.class_names}
     check_vectors(vectors)
+    if len(vectors) > 1 and bool((vectors == vectors[0]).all()):
+        raise InputError(
+            f"all {len(vectors)} pictures of {what} have the same features, so there is nothing to "
+            "tell apart; give different pictures"
+        )
     about = found.description
     origin = {
         "network": network.name,
@@ -333,7 +338,7 @@ def _compute(
             before, began = done, time.monotonic()
             starts = range(done, len(opened), batch_size)
             with (
-                ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+                ThreadPoolExecutor(workers, "features", torch.set_num_threads, (1,)) as pool,
                 _one_thread_each(),
                 tqdm(
                     total=len(opened), initial=done, desc="features", unit="images",
