@@ -135,11 +135,6 @@ def prepare(
     if isinstance(images, ImageSet) and experiment.images != images.name:
         experiment = experiment.on(images)
     sets = load_sets(experiment, loader(experiment, images=images, root=root, download=download))
-    if len(sets.train) < experiment.clusters:
-        raise InputError(
-            f"{experiment.clusters} clusters of {len(sets.train)} images; give more images, or "
-            "fewer clusters (--clusters)"
-        )
     method = build(experiment, channels=sets.train.channels, seed=seed)
     method.targets(sets.train)
     origin = start_of(experiment) if experiment.start else None
