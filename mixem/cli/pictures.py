@@ -244,7 +244,7 @@ def _sort(options: argparse.Namespace) -> int:
         options.out / "gallery.html",
         rows,
         folder=folder,
-        notes=(f"{options.network}, {len(found.losses)} heads, the one of the lowest loss.",),
+        notes=(f"{options.network}, {len(found.losses)} heads, the better half by their loss.",),
         alike=near_duplicates(vectors),
     )
     if options.copy or options.link:

@@ -9,7 +9,7 @@ Every function takes NumPy arrays, tensors or lists. Scores against labels are i
     [0.05, 5.05]
 """
 
-from mixem.clustering.consensus import consensus
+from mixem.clustering.consensus import consensus, matching
 from mixem.clustering.kmeans import (
     KMeansProtocol,
     KMeansResult,
@@ -33,6 +33,7 @@ __all__ = [
     "consensus",
     "kmeans",
     "kmeans_starts",
+    "matching",
     "nearest_neighbours",
     "normalise_rows",
 ]

@@ -5,7 +5,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mixem.errors import InputError
 
-__all__ = ["consensus"]
+__all__ = ["consensus", "matching"]
 
 
 def consensus(probabilities: torch.Tensor, *, like: int = 0) -> torch.Tensor:
@@ -34,10 +34,24 @@ def consensus(probabilities: torch.Tensor, *, like: int = 0) -> torch.Tensor:
             f"probabilities of shape {tuple(probabilities.shape)}, like {like}; give "
             "(clusterings, images, clusters) and the number of one of them"
         )
+    columns = matching(probabilities, like=like)
+    parts = [p[:, order] for p, order in zip(probabilities, columns, strict=True)]
+    return torch.stack(parts).mean(0)
+
+
+def matching(probabilities: torch.Tensor, *, like: int = 0) -> torch.Tensor:
+    """Which cluster of each clustering goes with which of one of them; see :func:`consensus`.
+
+    Args:
+        probabilities: ``(h, N, k)``.
+        like: Which of the h gives the numbers.
+
+    Returns:
+        int64 ``(h, k)``: the clusters of each clustering in the order of that one's.
+    """
     reference = probabilities[like]
-    total = torch.zeros_like(reference)
+    rows = []
     for other in probabilities:
         overlap = (reference.T @ other).double().cpu().numpy()
-        _, columns = linear_sum_assignment(overlap, maximize=True)
-        total += other[:, torch.from_numpy(columns).to(other.device)]
-    return total / len(probabilities)
+        rows.append(torch.from_numpy(linear_sum_assignment(overlap, maximize=True)[1]))
+    return torch.stack(rows).to(probabilities.device)

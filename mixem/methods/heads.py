@@ -6,14 +6,47 @@ import numpy as np
 import torch
 from torch import nn
 
-from mixem.clustering import consensus, kmeans
+from mixem.clustering import consensus, kmeans, matching
 from mixem.errors import InputError
 from mixem.methods.base import Clustering, Method, extract
 
-__all__ = ["SHARPNESS", "begin_at_centres", "head_clusterings", "require_start"]
+__all__ = ["SHARPNESS", "Agreement", "begin_at_centres", "head_clusterings", "require_start"]
 
 SHARPNESS = 10.0  # a centre times this is a row of weights
 ROWS = 10_000  # images that one k-means sees, others for each head
+
+
+class Agreement(nn.Module):
+    """Which of several heads count, and how their clusters are numbered; chosen after training.
+
+    One head counts, that with the lowest loss, or the mean of several with the lowest ones, their
+    clusters paired as :func:`mixem.clustering.consensus` does it. A single head is an accident
+    where classes are uneven.
+
+    Args:
+        count: Of the heads that count.
+        clusters: Number k of clusters.
+    """
+
+    heads: torch.Tensor
+    columns: torch.Tensor
+
+    def __init__(self, count: int, clusters: int):
+        super().__init__()
+        self.register_buffer("heads", torch.arange(count))
+        self.register_buffer("columns", torch.arange(clusters).repeat(count, 1))
+
+    def choose(self, losses: torch.Tensor, probabilities: torch.Tensor) -> None:
+        """Choose by losses ``(h,)``, and pair the clusters by probabilities ``(h, N, k)``."""
+        chosen = losses.argsort()[: len(self.heads)]
+        self.heads.copy_(chosen)
+        self.columns.copy_(matching(probabilities[chosen.to(probabilities.device)]))
+
+    def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """The mean ``(N, k)`` of those of ``(h, N, k)`` that count."""
+        chosen = probabilities[self.heads]
+        columns = self.columns.unsqueeze(1).expand_as(chosen)
+        return chosen.gather(2, columns).mean(0)
 
 
 def require_start(head_start: str) -> None:

@@ -12,7 +12,7 @@ from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import neighbour_consistency, self_label
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
-from mixem.methods.heads import begin_at_centres, head_clusterings, require_start
+from mixem.methods.heads import Agreement, begin_at_centres, head_clusterings, require_start
 
 __all__ = ["SCAN", "SCANSettings", "SelfLabel", "SelfLabelSettings"]
 
@@ -26,18 +26,22 @@ class SCANSettings(MethodSettings):
         entropy_weight: Lambda, of the entropy of the clusters' shares (``entropy_weight``).
         heads: Classifiers that differ in their random start (``nheads``); the one with the lowest
             loss counts.
+        agreeing: Heads with the lowest losses whose mean counts; 1 for the best alone.
         head_start: "random", or "k-means": see :func:`mixem.methods.heads.begin_at_centres`.
     """
 
     neighbours: int = 20
     entropy_weight: float = 5.0
     heads: int = 1
+    agreeing: int = field(default=1, metadata={"source": "the official code: one"})
     head_start: Literal["random", "k-means"] = field(
         default="random", metadata={"source": "the official code"}
     )
 
     def __post_init__(self) -> None:
-        at_least(self, neighbours=1, entropy_weight=0, heads=1)
+        at_least(self, neighbours=1, entropy_weight=0, heads=1, agreeing=1)
+        if self.agreeing > self.heads:
+            raise InputError(f"{self.agreeing} of {self.heads} heads agree; give fewer")
         require_start(self.head_start)
 
 
@@ -55,7 +59,8 @@ class SCAN(Method):
 
     Attributes:
         losses: Loss ``(h,)`` of each head after training.
-        chosen: The head with the lowest of them, which :meth:`assign` asks.
+        chosen: The head with the lowest of them.
+        agreement: The heads that :meth:`assign` asks.
     """
 
     Settings = SCANSettings
@@ -78,6 +83,7 @@ class SCAN(Method):
         self.head = nn.Linear(self.feature_size, self.settings.heads * clusters)
         self.register_buffer("losses", torch.zeros(self.settings.heads))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+        self.agreement = Agreement(self.settings.agreeing, clusters)
         self.pretext: list[Method] = []  # the start, whose weights are not this method's
         self.pairs: torch.Tensor | None = None
 
@@ -136,27 +142,29 @@ class SCAN(Method):
             total += consistency + diversity
         self.losses.copy_(total / (1 + self.settings.neighbours))
         self.chosen.copy_(self.losses.argmin())
+        self.agreement.choose(self.losses, logits.softmax(2))
 
     def settle(self, final: Method) -> None:
-        """Take over which head is chosen."""
+        """Take over which head is chosen, and which agree."""
         self.chosen.copy_(final.get_buffer("chosen"))
+        self.agreement.load_state_dict(final.get_submodule("agreement").state_dict())
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, h, k)`` of all heads, of uint8 images."""
         return self.heads(self.prepare(images)).transpose(0, 1)
 
     def assign(self, images: torch.Tensor) -> torch.Tensor:
-        """Cluster probabilities ``(N, k)`` of the chosen head."""
-        return self.logits(images)[:, self.chosen].float().softmax(1)
+        """Cluster probabilities ``(N, k)`` of the heads that count."""
+        return self.agreement(self.logits(images).transpose(0, 1).float().softmax(2))
 
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
     ) -> Iterator[Clustering]:
-        """The chosen head, k-means on the features, what the heads agree on, and every head."""
-        logits = extract(self, images, "logits").transpose(0, 1)
-        yield Clustering("argmax p", logits[int(self.chosen)].argmax(1))
+        """The heads that count, k-means on the features, what all agree on, and every head."""
+        yield Clustering("argmax p", extract(self, images, "assign").argmax(1))
         yield next(self.kmeans_clusterings(images, fit, protocol))
-        yield from head_clusterings(logits.softmax(2), self.losses, int(self.chosen))
+        p = extract(self, images, "logits").transpose(0, 1).softmax(2)
+        yield from head_clusterings(p, self.losses, int(self.chosen))
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class HeadsResult(NamedTuple):
 
     Attributes:
         clusters: int64 ``(N,)``.
-        logits: ``(N, k)`` of the chosen head.
-        losses: ``(h,)``, of the finished heads, in nats; the chosen one has the least.
+        logits: ``(N, k)``, logarithms of the mean probabilities of the heads that count.
+        losses: ``(h,)``, of the finished heads, in nats; the half with the lowest ones counts.
     """
 
     clusters: NDArray[np.int64]
@@ -58,7 +58,12 @@ def recipe(images: ImageSet, k: int, *, heads: int = 20) -> Experiment:
         )
     experiment = get(EXPERIMENT).on(images)
     neighbours = max(FEWEST, min(experiment.settings.neighbours, n // (2 * k)))
-    return experiment.override(clusters=k, settings__heads=heads, settings__neighbours=neighbours)
+    return experiment.override(
+        clusters=k,
+        settings__heads=heads,
+        settings__agreeing=heads // 2,
+        settings__neighbours=neighbours,
+    )
 
 
 def train_heads(
@@ -73,8 +78,8 @@ def train_heads(
     """Train linear heads that give a picture and its neighbours the same cluster, by SCAN's loss.
 
     Every head begins at the centres of a k-means, see
-    :func:`mixem.methods.heads.begin_at_centres`. The one with the lowest loss counts, so no label
-    is needed.
+    :func:`mixem.methods.heads.begin_at_centres`. The half with the lowest losses counts, so no
+    label is needed.
 
     Args:
         images: Vectors, or an array ``(N, D)`` of them.
@@ -102,8 +107,7 @@ def train_heads(
         )
     assert finished is not None  # it may take the time that it takes
     method = finished.method
-    chosen = int(method.get_buffer("chosen"))
-    logits = extract(method, images.images, "logits")[:, chosen]
+    logits = extract(method, images.images, "assign").clamp_min(1e-30).log()
     return HeadsResult(
         clusters=logits.argmax(1).numpy(),
         logits=logits.numpy(),
