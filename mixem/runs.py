@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet, folder_path
+from mixem.data import ImageSet, own_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -353,8 +353,9 @@ def _record(
     values = experiment.values()
     plain = EXPERIMENTS.get(experiment.name, experiment).values()
     for settings in (values, plain):  # a folder's place is nobody else's business
-        if settings["images"].startswith("folder:"):
-            settings["images"] = f"folder:{Path(folder_path(settings['images'])).name}"
+        kind, path = own_path(settings["images"])
+        if kind:
+            settings["images"] = f"{kind}:{Path(path).name}"
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
     as_json = json.loads(json.dumps(values))

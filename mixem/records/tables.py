@@ -100,7 +100,7 @@ def summarise(
 
     Args:
         records: Of one experiment and one variant.
-        metric: "accuracy", "nmi" or "ari".
+        metric: One of ``METRICS``.
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
             rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
             IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's. IMC-SwAV
@@ -115,7 +115,7 @@ def summarise(
     if len({record.kind for record in records}) > 1:
         raise InputError("the records are of several experiments; give those of one")
     scores = [score(record, **protocol) for record in records]
-    values = tuple(row[metric] for row in scores if row is not None)
+    values = tuple(row[metric] for row in scores if row is not None and metric in row)
     if not values:
         return None
     minutes = [r.minutes + (r.start.minutes if r.start else 0) for r in records]
