@@ -22,6 +22,7 @@ from mixem.models import SegmentationHead
 __all__ = ["IICSegmentation", "IICSegmentationSettings", "PixelViews"]
 
 AT_ONCE = 2**20  # pixels that go through the network at once outside training
+METERED = 4  # of so many pixels along each axis, one tells the meter how the clusters fill
 FITTED = 1000  # images of which k-means, a yardstick, sees some places
 
 
@@ -192,7 +193,8 @@ class IICSegmentation(Method):
         terms = {name: losses.mean()}
         if name == "over":
             return Step(terms)
-        return Step(terms, x.detach().movedim(2, -1), {"sub_heads": losses.detach()})
+        some = x.detach()[..., ::METERED, ::METERED].movedim(2, -1)
+        return Step(terms, some, {"sub_heads": losses.detach()})
 
     def targets(self, images: ImageSet) -> torch.Tensor | None:
         """The masks, if only labelled pixels count.
