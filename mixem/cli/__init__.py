@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # what trains takes seconds to import: each command does it f
 __all__ = ["main"]
 
 STOPPED = 3  # exit code of a run that is not finished
-# Those of mixem.records, which need not be loaded for --help.
+# Those of mixem.records, of images and of pixels, which need not be loaded for --help.
 METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")
 
 

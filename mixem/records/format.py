@@ -17,6 +17,7 @@ from mixem.schema import from_json, to_json
 __all__ = [
     "FORMAT",
     "METRICS",
+    "PIXEL_METRICS",
     "CurvePoint",
     "Data",
     "Epoch",
@@ -30,7 +31,8 @@ __all__ = [
 ]
 
 FORMAT = 2
-METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")  # the last two: of pixels
+METRICS = ("accuracy", "nmi", "ari")
+PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
 Scores = dict[str, float]
 
 
