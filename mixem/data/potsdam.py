@@ -131,7 +131,7 @@ def _blocks(
             mask = mask[: pixels.shape[0], : pixels.shape[1]]
             if mask.shape != pixels.shape[:2]:
                 raise InputError(f"{str(labels)!r} is not of its picture's size; unpack it again")
-        down, across = (length // TILE for length in mask.shape)
+        down, across = mask.shape[0] // TILE, mask.shape[1] // TILE
         both = np.dstack([pixels, mask])[: down * TILE, : across * TILE]
         cut = both.reshape(down, TILE, across, TILE, 5).transpose(0, 2, 4, 1, 3)
         tiles[name] = down * across

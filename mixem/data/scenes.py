@@ -70,7 +70,7 @@ _SCENES = {"train": (500, 0), "test": (200, 1)}  # how many, and the seed
 def _textures(root: str | Path | None, split: str, size: int) -> Part:
     parts = [_SCENES[part] for part in split.split("+")]
     made = [textures(count, seed=seed) for count, seed in parts]
-    images, masks = (torch.cat([part[which] for part in made]) for which in (0, 1))
+    images, masks = torch.cat([one[0] for one in made]), torch.cat([one[1] for one in made])
     if size != images.shape[-1]:
         from torchvision.transforms.v2.functional import resize  # here: it takes a second
 
