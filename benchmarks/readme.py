@@ -13,6 +13,7 @@ from pathlib import Path
 import augment
 import growth
 import losses
+import segmentation
 import steps
 import torch
 from timing import Row, Speed, machine
@@ -38,7 +39,17 @@ Times are the least of the rounds; the memory is what a loss holds at most beyon
 Only NT-Xent grows with the square of the batch, by its 2B x 2B similarities. Its memory does not
 grow with the embedding: it never holds a vector for each pair.
 """
-PARTS = {"augment": augment.rows, "losses": losses.rows, "steps": steps.rows}
+PARTS = {
+    "augment": augment.rows,
+    "losses": losses.rows,
+    "segmentation": segmentation.rows,
+    "steps": steps.rows,
+}
+HELD = """## Memory of IIC's segmentation loss
+
+The most that is held at once beyond the maps, forward and backward, beside the published
+convolution.
+"""
 
 
 def spread(speed: Speed) -> str:
@@ -70,6 +81,12 @@ def missed(rows: Iterable[Row]) -> list[str]:
         if not row.met and row.why and row.what not in why:
             why[row.what] = row.why()
     return [f"- {what}: {text}." for what, text in why.items()]
+
+
+def held_table(found: Iterable[segmentation.Held]) -> Table:
+    """Bytes of ours beside theirs."""
+    cells = [(one.what, *(growth.size_of(number) for number in one[1:])) for one in found]
+    return Table(("what", "ours", "theirs"), tuple(cells))
 
 
 def growth_table(found: Iterable[growth.Found]) -> Table:
@@ -112,8 +129,11 @@ def main() -> None:
         text += ["## Beside what is used instead\n", rows_table(rows).markdown() + "\n"]
     if why := missed(rows):
         text += ["Where the time goes where a goal is not met:\n", "\n".join(why) + "\n"]
+    if "segmentation" in chosen:
+        text += [HELD, held_table(segmentation.held(given.device)).markdown() + "\n"]
     if "growth" in chosen:
-        text += [GROWTH, growth_table(growth.found(given.device)).markdown() + "\n"]
+        found = growth.found(given.device, [*growth.growths(), *segmentation.growths()])
+        text += [GROWTH, growth_table(found).markdown() + "\n"]
     print("\n".join(text))
     if not given.only:
         given.out.write_text("\n".join(text), encoding="utf-8")

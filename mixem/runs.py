@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet, folder_path, network_of
+from mixem.data import ImageSet, network_of, own_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -353,10 +353,11 @@ def _record(
     values = experiment.values()
     plain = EXPERIMENTS.get(experiment.name, experiment).values()
     for settings in (values, plain):  # a folder's place is nobody else's business
-        if settings["images"].startswith("folder:"):
-            path, network = network_of(settings["images"])
+        name, network = network_of(settings["images"])
+        kind, path = own_path(name)
+        if kind:
             at = f"@{network}" if network else ""
-            settings["images"] = f"folder:{Path(folder_path(path)).name}{at}"
+            settings["images"] = f"{kind}:{Path(path).name}{at}"
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
     as_json = json.loads(json.dumps(values))

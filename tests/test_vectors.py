@@ -133,7 +133,12 @@ def test_every_method_runs_on_vectors(name, tmp_path):
 def changes_of(experiment, changes):
     """Smaller settings, where the experiment has them."""
     wanted = changes | {"settings__neighbours": 5, "settings__prototypes": 12}
-    wanted |= {"settings__heads": 3, "settings__sub_heads": 3, "settings__hidden": 16}
+    wanted |= {
+        "settings__agreeing": 2,
+        "settings__heads": 3,
+        "settings__sub_heads": 3,
+        "settings__hidden": 16,
+    }
     if experiment.method == "temi":
         wanted |= {"settings__hidden": (16, 8), "settings__teacher_momentum": 0.9}
     if not experiment.training.epochs:

@@ -20,6 +20,7 @@ from mixem.clustering.kmeans import (
     normalise_rows,
 )
 from mixem.clustering.neighbours import Neighbours, nearest_neighbours
+from mixem.clustering.places import nearest_centre, place_centres
 from mixem.clustering.usage import ClusterUsage, cluster_usage
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "kmeans",
     "kmeans_starts",
     "matching",
+    "nearest_centre",
     "nearest_neighbours",
     "normalise_rows",
+    "place_centres",
 ]

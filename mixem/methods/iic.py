@@ -64,10 +64,9 @@ class IICSettings(MethodSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_start(self.head_start)
-        at_least(self, agreeing=1)
+        at_least(self, over_clusters=2, sub_heads=1, repeats=1, clear_steps=0, lamb=0, agreeing=1)
         if self.agreeing > self.sub_heads:
             raise InputError(f"{self.agreeing} of {self.sub_heads} sub-heads agree; give fewer")
-        at_least(self, over_clusters=2, sub_heads=1, repeats=1, clear_steps=0, lamb=0)
         if self.head_std is not None:
             at_least(self, head_std=0)
         if "main" not in self.passes or set(self.passes) - {"main", "over"}:

@@ -135,6 +135,7 @@ def test_the_head_with_the_lowest_loss_counts():
 def test_self_labelling_begins_with_the_chosen_head():
     start = scan(heads=2)
     start.chosen.fill_(1)
+    start.agreement.heads.fill_(1)
     method = SelfLabel(Brightness(), VIEWS, clusters=3)
     method.start_from(start)
     images = halves((200, 10), (10, 200), (90, 100))
