@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import augment
+import features
 import growth
 import losses
 import segmentation
@@ -41,6 +42,7 @@ grow with the embedding: it never holds a vector for each pair.
 """
 PARTS = {
     "augment": augment.rows,
+    "features": features.rows,
     "losses": losses.rows,
     "segmentation": segmentation.rows,
     "steps": steps.rows,
