@@ -75,6 +75,7 @@ ALLOWED = {
         "training",
     },
 }
+ALLOWED["reproduce"] = ALLOWED["profile"] | {"checkpoint", "profile", "runs", "schema"}
 # May import what they like, and nobody them.
 TOP = ("cli", "plots", "sorting", "__main__", "__init__")
 
