@@ -15,8 +15,6 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mixem.errors import InputError
 
@@ -143,52 +141,6 @@ def decided(answer: bool, device: torch.device) -> bool:
     vote = torch.tensor(answer, dtype=torch.uint8, device=device)
     dist.broadcast(vote, 0)
     return bool(vote)
-
-
-def synchronise_batch_norm(module: nn.Module, device: torch.device) -> None:
-    """Let the batch norms of a module see the batch of all processes while these are together."""
-    for part in module.modules():
-        if isinstance(part, _BatchNorm):
-            part.__class__ = BatchNormOnGPU if device.type == "cuda" else BatchNormOnCPU
-
-
-class BatchNormOnGPU(nn.SyncBatchNorm):
-    """PyTorch's, but for a process that evaluates alone: it would wait for the others."""
-
-    process_group = None
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """``(N, C, ...)`` to the same."""
-        return _BatchNorm.forward(self, input) if size() == 1 else super().forward(input)
-
-
-class BatchNormOnCPU(_BatchNorm):
-    """The same for a CPU, where PyTorch has none."""
-
-    def _check_input_dim(self, input: torch.Tensor) -> None:
-        """Any number of places, as of the classes this takes the place of."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """``(N, C, ...)`` to the same."""
-        if not self.training or size() == 1:
-            return super().forward(input)
-        x = input.to(torch.promote_types(input.dtype, torch.float32))
-        places = [place for place in range(x.ndim) if place != 1]
-        shape = [-1 if place == 1 else 1 for place in range(x.ndim)]
-        mean = average(x.mean(places))
-        x = x - mean.view(shape)
-        variance = average(x.square().mean(places))
-        if self.running_mean is not None and self.running_var is not None:
-            assert self.momentum is not None
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-            count = size() * x.numel() / x.shape[1]
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(variance.detach() * (count / (count - 1)), self.momentum)
-        x = x * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            x = x * self.weight.view(shape) + self.bias.view(shape)
-        return x.to(input.dtype)
 
 
 class _Total(torch.autograd.Function):

@@ -13,6 +13,7 @@ import share_of_a_step
 from mixem import distributed
 from mixem.checkpoint import load_checkpoint
 from mixem.errors import InputError
+from mixem.models.norm import synchronise_batch_norm
 
 SCRIPT = Path(share_of_a_step.__file__)
 
@@ -173,7 +174,7 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch):
 def test_the_batch_norm_for_gpus_is_a_plain_one_for_a_process_alone():
     torch.manual_seed(0)
     plain, synchronised = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
-    distributed.synchronise_batch_norm(synchronised, torch.device("cuda"))
+    synchronise_batch_norm(synchronised, torch.device("cuda"))
     assert isinstance(synchronised, torch.nn.SyncBatchNorm)  # as DistributedDataParallel asks
     x = torch.randn(4, 3, 2, 2)
     for _ in range(2):

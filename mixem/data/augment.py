@@ -217,6 +217,13 @@ class Augmentation:
                 self._view(images[part], few, order, out=views[part])
             return views
 
+    def several(self, images: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw ``count`` views of each image at once, ``(count, N, C, size, size)``.
+
+        Faster than as many calls. All of them share the order of the jitter operations.
+        """
+        return self(images.repeat(count, 1, 1, 1), generator).unflatten(0, (count, -1))
+
     def plain(self, images: torch.Tensor) -> torch.Tensor:
         """What evaluation sees: the central square, resized and normalised; nothing random.
 
@@ -447,13 +454,13 @@ class _Dice(NamedTuple):
 
     def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
         """``(n, *shape)`` from ``low`` to ``high``."""
-        device = self.generator.device
-        draw = torch.rand(self.n, *shape, generator=self.generator, device=device)
-        return draw.mul_(high - low).add_(low)
+        draw = torch.empty(self.n, *shape, device=self.generator.device)
+        return draw.uniform_(low, high, generator=self.generator)
 
     def happens(self, probability: float) -> torch.Tensor:
         """``(n,)``, 1 with this probability, else 0."""
-        return (self.uniform(0, 1) < probability).float()
+        draw = torch.empty(self.n, device=self.generator.device)
+        return draw.bernoulli_(probability, generator=self.generator)
 
 
 def central_square(

@@ -206,9 +206,10 @@ def crop_matrices(
     Returns:
         rows ``(N, size, height)`` and columns ``(N, size, width)``.
     """
-    top, left, tall, wide = box.unbind(1)
-    rows = _interpolation(top, tall, torch.zeros_like(mirror), old=height, new=size)
-    return rows, _interpolation(left, wide, mirror, old=width, new=size)
+    start, length = box.T.chunk(2)  # (2, N) each, down and across
+    flip = torch.stack([torch.zeros_like(mirror), mirror])
+    rows, columns = _interpolation(start, length, flip, old=max(height, width), new=size)
+    return rows[..., :height], columns[..., :width]
 
 
 def resample(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -292,7 +293,9 @@ def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, *, kernel: int) -> 
     """
     distance = torch.arange(kernel, device=images.device) - kernel // 2
     weights = torch.softmax(-((distance / sigma.clamp_min(1e-6)[:, None]) ** 2) / 2, 1)
-    rows, columns = (_convolution(weights, side) for side in images.shape[2:])
+    height, width = images.shape[2:]
+    rows = _convolution(weights, height)
+    columns = rows if width == height else _convolution(weights, width)
     return resample(images, rows, columns)
 
 
@@ -339,19 +342,22 @@ def _spread(parameter: torch.Tensor) -> torch.Tensor:
 def _interpolation(
     start: torch.Tensor, length: torch.Tensor, flip: torch.Tensor, *, old: int, new: int
 ) -> torch.Tensor:
-    """Matrices ``(N, new, old)`` that resize a stretch of a line, triangle weights in each row."""
+    """Matrices ``(..., new, old)`` that resize a stretch of a line, triangle weights in a row.
+
+    Start, length and flip are ``(...)``.
+    """
     output = torch.arange(new, device=start.device, dtype=torch.float32)
-    output = output + flip[:, None] * (new - 1 - 2 * output)
-    scale = (length / new)[:, None]
+    output = output + flip[..., None] * (new - 1 - 2 * output)
+    scale = (length / new)[..., None]
     width = scale.clamp_min(1)  # of the triangle: wider when shrinking, which is the antialiasing
-    centre = ((output + 0.5) * scale + (start[:, None] - 0.5)) / width
+    centre = ((output + 0.5) * scale + (start[..., None] - 0.5)) / width
     pixel = torch.arange(old, device=start.device, dtype=torch.float32)
-    first, last = start[:, None], (start + length)[:, None]
-    inside = ((pixel - first + 1).clamp_(0, 1) * (last - pixel).clamp_(0, 1))[:, None, :]
+    first, last = start[..., None], (start + length)[..., None]
+    inside = (pixel - first + 1).clamp_(0, 1).mul_((last - pixel).clamp_(0, 1))[..., None, :]
     # Minus the triangle; the sign drops out when each row is divided by its sum.
-    weights = ((pixel / width)[:, None, :] - centre[:, :, None]).abs_().clamp_max_(1)
+    weights = ((pixel / width)[..., None, :] - centre[..., None]).abs_().clamp_max_(1)
     weights = torch.addcmul(-inside, weights, inside, out=weights)  # (weights - 1) * inside
-    return weights.mul_(weights.sum(2, keepdim=True).reciprocal_())
+    return weights.mul_(weights.sum(-1, keepdim=True).reciprocal_())
 
 
 def _convolution(weights: torch.Tensor, side: int) -> torch.Tensor:

@@ -189,13 +189,13 @@ class Method(nn.Module):
 
         A method may draw others, as its steps want them.
         """
-        return torch.stack([self.views(images, generator) for _ in range(2)])
+        return self.views.several(images, 2, generator)
 
     def draw_pairs(
         self, images: torch.Tensor, companions: torch.Tensor, generator: torch.Generator
     ) -> Any:
         """A view of each image and one of its companion, both uint8 ``(B, C, h, w)``."""
-        return torch.stack([self.views(part, generator) for part in (images, companions)])
+        return self.views(torch.cat([images, companions]), generator).unflatten(0, (2, -1))
 
     def before_step(self, step: int) -> None:
         """Told how many steps are done, before each; nothing by default."""

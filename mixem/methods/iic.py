@@ -128,8 +128,8 @@ class IIC(Method):
         plain = (
             self.plain_views(images, generator) if self.plain_views else self.views.plain(images)
         )
-        others = (self.drawn(images, generator) for _ in range(self.settings.repeats))
-        return torch.stack([plain, *others])
+        others = self.drawn.several(images, self.settings.repeats, generator)
+        return torch.cat([plain.unsqueeze(0), others])
 
     def losses(self, views: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss ``(h,)`` and probabilities ``(h, B, k)`` of the plain view, for one head.

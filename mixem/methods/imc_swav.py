@@ -16,6 +16,7 @@ from mixem.errors import InputError
 from mixem.losses import infomax, logit_penalty, swapped_prediction
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
 from mixem.models import ClusterHead
+from mixem.models.norm import in_parts
 
 __all__ = ["BATCH_NORM", "IMCSwAV", "IMCSwAVSettings", "batch_norm_of"]
 
@@ -40,8 +41,8 @@ class IMCSwAVSettings(MethodSettings):
         entropy_weight: b in :func:`mixem.losses.infomax`.
         penalty_weight: Of :func:`mixem.losses.logit_penalty`.
         frozen_steps: Steps before the prototypes begin to learn.
-        one_pass: Forward the views of one size together, which is faster. The official code
-            forwards every view alone, with its own batch statistics.
+        one_pass: Views of one size share their batch statistics, which is faster. In the official
+            code every view has its own.
         bank: Train the classifier only on images that have a label, which says nothing but that
             they belong to the labelled part of STL-10. Their features are kept until they are as
             many as a batch; in between the classifier rests. The official code also empties the
@@ -116,10 +117,7 @@ class IMCSwAV(Method):
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
         """uint8 ``(B, C, h, w)`` to the large views ``(L, B, C, H, W)`` and the small ones."""
-        return [
-            views(images.repeat(count, 1, 1, 1), generator).unflatten(0, (count, -1))
-            for views, count in self.groups
-        ]
+        return [views.several(images, count, generator) for views, count in self.groups]
 
     def before_step(self, step: int) -> None:
         """Give the prototypes unit length, and let them learn from a certain step on."""
@@ -138,14 +136,14 @@ class IMCSwAV(Method):
     def by_view(self, network: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
         """A network's answers ``(V, B, ...)`` to groups of views ``(L, B, ...)``, ``(S, B, ...)``.
 
-        Each call of the network has its own batch statistics.
+        Each group goes through the network at once, and each view has its own batch statistics,
+        as if it went alone.
         """
-        calls = (
-            views
-            if self.settings.one_pass
-            else [view for group in views for view in group.split(1)]
-        )
-        return torch.cat([network(x.flatten(0, 1)).unflatten(0, (len(x), -1)) for x in calls])
+        answers = []
+        for group in views:
+            with in_parts(network, 1 if self.settings.one_pass else len(group)):
+                answers.append(network(group.flatten(0, 1)).unflatten(0, (len(group), -1)))
+        return torch.cat(answers)
 
     def step(self, views: list[torch.Tensor], name: str = "images") -> Step:
         """The swapped prediction, and the clusters' information about the prototypes."""

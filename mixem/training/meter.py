@@ -22,8 +22,8 @@ class Meter:
     """Sums of an epoch on the device: loss terms, details, and how the components fill.
 
     Attributes:
-        state: Tensors by name, saved with a checkpoint: for each term its sum over the steps,
-            how many steps had it, and in how many it was not finite.
+        state: Tensors by name, saved with a checkpoint: for the terms of each kind of step their
+            sums over the steps, how many steps had them, and in how many each was not finite.
         sums: The same of all processes, on the CPU, when it was last read.
     """
 
@@ -33,11 +33,9 @@ class Meter:
 
     def add(self, step: Step) -> None:
         """Add a batch, without waiting for the device."""
-        for name, value in step.terms.items():
-            value = wide(value.detach())
-            one = torch.ones_like(value)
-            broken = value.isfinite().logical_not().to(value.dtype)
-            self._mean(f"term {name}", [value, one, broken])
+        terms = wide(torch.stack([value.detach() for value in step.terms.values()]))
+        broken = terms.isfinite().logical_not().to(terms.dtype)
+        self._mean(f"terms {' '.join(step.terms)}", [terms, torch.ones_like(terms), broken])
         for name, value in (step.details or {}).items():
             value = wide(value)
             self._mean(f"detail {name}", [value, torch.ones_like(value)])
@@ -64,8 +62,8 @@ class Meter:
         details: dict[str, Any] = {}
         for key, value in sums.items():
             kind, _, name = key.partition(" ")
-            if kind == "term":
-                terms[name] = (value[0] / value[1]).item()
+            if kind == "terms":
+                terms |= dict(zip(name.split(" "), (value[0] / value[1]).tolist(), strict=True))
             elif kind == "detail":
                 details[name] = (value[0] / value[1]).tolist()
             elif kind == "hits":
@@ -82,9 +80,12 @@ class Meter:
 
     def broken(self) -> str | None:
         """The term that was the first to be no longer finite, when last read, or None."""
-        times = {n: v[2].item() for n, v in self.sums.items() if n.startswith("term ")}
+        times: dict[str, float] = {}
+        for key, value in self.sums.items():
+            if key.startswith("terms "):
+                times |= zip(key.split(" ")[1:], value[2].tolist(), strict=True)
         worst = max(times, key=times.__getitem__)
-        return worst.removeprefix("term ") if times[worst] else None
+        return worst if times[worst] else None
 
     def collapsed(self, row: Epoch, bounds: dict[str, float]) -> str | None:
         """What looks like a collapse, in words, or None.

@@ -18,9 +18,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixem.data import ImageSet
-from mixem.distributed import processes, rank, size, synchronise_batch_norm
+from mixem.distributed import processes, rank, size
 from mixem.errors import InputError
 from mixem.methods import Method, Step
+from mixem.models.norm import synchronise_batch_norm
 from mixem.training.config import TrainConfig
 from mixem.training.meter import Meter
 

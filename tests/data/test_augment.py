@@ -364,7 +364,8 @@ def test_an_affine_map_may_come_first_and_to_some_images_only():
         torch.testing.assert_close(views[i], theirs, atol=1e-4, rtol=0)
     later = dataclasses.replace(IIC, affine_first=False)(images, seeded())
     torch.testing.assert_close(views[~turned], later[~turned], atol=1e-4, rtol=0)
-    assert (views[turned] - later[turned]).abs().amax((1, 2, 3)).min() > 0.01
+    far = draws["angle"].abs() > 1
+    assert (views[far] - later[far]).abs().amax((1, 2, 3)).min() > 0.01
 
 
 def test_what_is_left_out_of_an_affine_map_is_neutral():
@@ -474,8 +475,15 @@ def test_without_cutout_nothing_is_drawn_for_it():
     with_holes = dataclasses.replace(SIMCLR, cutout=0.5).draw(4, 40, 40, twin)
     assert set(with_holes) - set(draws) == {"hole"}
     assert torch.equal(draws["box"], with_holes["box"])
-    torch.rand(4 * 4, generator=generator)  # side, whether, top, left
-    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=twin))
+    assert not torch.equal(draws["hue"], with_holes["hue"])  # drawn after the holes
+
+
+def test_several_views_are_those_of_so_many_copies():
+    images = pixels(6, 3, 20, 20)
+    views = SIMCLR.several(images, 3, seeded())
+    assert views.shape == (3, 6, 3, SIMCLR.size, SIMCLR.size)
+    assert torch.equal(views.flatten(0, 1), SIMCLR(torch.cat([images] * 3), seeded()))
+    assert (views[0] - views[1]).abs().amax((1, 2, 3)).min() > 0.01
 
 
 def test_probabilities_and_ranges_of_the_draws():

@@ -57,6 +57,10 @@ def device(request, monkeypatch):
     monkeypatch.setattr("mixem.data.augment.draw_order", lambda _: ["hue", "contrast"])
     monkeypatch.setattr(torch, "rand", lambda *n, generator=None, **how: rand(*n, **how))
     monkeypatch.setattr(torch, "randperm", lambda *n, generator=None, **how: randperm(*n, **how))
+    for name in ("uniform_", "bernoulli_"):
+        draw = getattr(torch.Tensor, name)
+        fake = lambda self, *bounds, generator=None, draw=draw: draw(self, *bounds)  # noqa: E731
+        monkeypatch.setattr(torch.Tensor, name, fake)
     if device.type == "cuda":
         monkeypatch.setattr(torch.Tensor, "backward", lambda _: None)
     with FakeTensorMode():
