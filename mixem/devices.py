@@ -1,5 +1,7 @@
 """Where a run computes, and with how many digits."""
 
+import os
+
 import torch
 
 from mixem.errors import InputError, reason
@@ -15,14 +17,15 @@ DEVICE_ERRORS: tuple[type[BaseException], ...] = (
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device called ``device``; "auto" is a GPU where there is one.
+    """The device called ``device``; "auto" is ``$MIXEM_DEVICE``, or a GPU where there is one.
 
     Raises:
         InputError: If the name means nothing or there is no such device.
     """
     asked = device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        gpu = "cuda" if torch.cuda.is_available() else "cpu"
+        device = os.environ.get("MIXEM_DEVICE") or gpu
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, ImportError) as error:

@@ -240,7 +240,9 @@ def seconds_an_epoch(
     few = min(batch or config.batch_size, config.batch_size)
     channels, side, classes, counts = _shape(experiment)
     count = few * config.accumulate
-    pixels = torch.randint(256, (max(count, 64, 2 * classes), channels, side, side), dtype=torch.uint8)
+    pixels = torch.randint(
+        256, (max(count, 64, 2 * classes), channels, side, side), dtype=torch.uint8
+    )
     own = experiment.settings.splits()
     total = {name: _count(counts, split) for name, split in own.items()}
     whole = _count(counts, experiment.train_split)

@@ -92,13 +92,15 @@ class Pass:
             )
         self.steps = len(images) // (self.batch * config.accumulate)
         labels = method.targets(images)
-        self.labels = None if labels is None else labels.to(pixels.device)
+        self.on_host = method.labels_on_host
+        keep = labels is None or self.on_host
+        self.labels = labels if keep else labels.to(pixels.device)  # type: ignore[union-attr]
         self.companions = method.companions(pixels)
 
     def order(self, seed: int, index: int) -> torch.Tensor:
-        """The images in random order, another one for each ``index``."""
+        """The images in random order, another one for each ``index``; where the labels are."""
         order = torch.randperm(len(self.pixels), generator=seeded(seed, "order", index))
-        return order.to(self.pixels.device)
+        return order if self.on_host else order.to(self.pixels.device)
 
 
 def make_passes(
@@ -253,8 +255,11 @@ class Stepper:
     ) -> tuple[Any, torch.Tensor | None]:
         """Views and labels of this process's part of a batch."""
         mine = slice(rank(), None, size())
-        pixels = _to(images.pixels[whole[mine]], self.device)
-        labels = None if images.labels is None else _to(images.labels[whole[mine]], self.device)
+        rows = _to(whole[mine], images.pixels.device)
+        pixels = _to(images.pixels[rows], self.device)
+        labels = None if images.labels is None else images.labels[whole[mine]]
+        if labels is not None and not images.on_host:
+            labels = _to(labels, self.device)
         if images.companions is None:
             self.border("other")
             return self.method.draw_views(pixels, drawn), labels

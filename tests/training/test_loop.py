@@ -460,6 +460,8 @@ def test_impossible_options(options, message):
 
 def test_devices_and_precisions_by_name(monkeypatch):
     assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == "cpu"  # see conftest.py
+    monkeypatch.delenv("MIXEM_DEVICE")
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_precision("auto", torch.device("cpu")) == "float32"
     for capability, precision in (
