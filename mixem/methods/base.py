@@ -136,6 +136,8 @@ class Method(nn.Module):
             is taken as it is. None if not.
         trains: Something is trained; else an experiment has 0 epochs.
         rests_parts: Not every step uses all of the network.
+        labels_on_host: :meth:`supervised_step` gets its labels on the CPU, wherever the views are,
+            to choose images by them without waiting for a GPU.
         outputs: What :func:`extract` can ask for.
         channels: Of the images it was made for; None if that is not known.
 
@@ -152,6 +154,7 @@ class Method(nn.Module):
     takes_start: ClassVar[Literal["images", "views", "nothing"] | None] = None
     trains: ClassVar[bool] = True
     rests_parts: ClassVar[bool] = False
+    labels_on_host: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = (
         "features",
         "embeddings",
