@@ -257,7 +257,9 @@ def load_images(
             fetched by hand; its labelled validation images are "test"), or "folder:PATH"; a
             :class:`~pathlib.Path` is a folder. With masks: "textures" (see
             :func:`mixem.data.textures.textures`), "brain" (see
-            :func:`mixem.data.brain.brain_slices`) and "pairs:PATH" (see
+            :func:`mixem.data.brain.brain_slices`), "coco-stuff" and "coco-stuff-3" (see
+            :func:`mixem.data.coco_stuff.read_coco_stuff`), "potsdam" and "potsdam-3" (see
+            :func:`mixem.data.potsdam.read_potsdam`), and "pairs:PATH" (see
             :func:`mixem.data.masks.read_pairs`; its split is "all"). CIFAR is also read from PNG
             files in class folders, ``cifar10/train/CLASS`` or ``CIFAR-10-dataset/train/CLASS``
             below the root, in an order of their own.
@@ -334,7 +336,7 @@ def own_path(name: str) -> tuple[str, str]:
     kind, _, path = name.partition(":")
     if kind == "folder":
         path = folder_path(name)
-    return (kind, path) if kind in OWN else ("", "")
+    return (kind, path) if kind in OWN and path else ("", "")
 
 
 def _check_arguments(name: Any, split: Any, size: Any, channels: Any, max_pixels: Any) -> None:

@@ -193,7 +193,11 @@ _PLUS = (
         training=_constant(27, 75, 1e-5),
     ),
     _plus(  # 487
-        _POTSDAM, train="train+unlabeled", fit="train", clusters=24, training=_constant(20, 60, 1e-5)
+        _POTSDAM,
+        train="train+unlabeled",
+        fit="train",
+        clusters=24,
+        training=_constant(20, 60, 1e-5),
     ),
 )
 
