@@ -30,6 +30,8 @@ def yardsticks(untrained: Method, images: ImageSet) -> list[Row]:
     known = torch.nonzero(images.labels >= 0).flatten()
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
     images = images.subset(known[order[:MOST]])
+    labels = images.labels
+    assert labels is not None
     found = {"largest class": torch.zeros(len(images), dtype=torch.int64)}
     if len(images) >= untrained.clusters:
         seen = [untrained.prepare(some).flatten(1) for some in images.images.split(1024)]
@@ -39,4 +41,4 @@ def yardsticks(untrained: Method, images: ImageSet) -> list[Row]:
         ):
             result = kmeans(vectors.cpu(), untrained.clusters, n_init=10, normalise=normalise)
             found[kind] = torch.from_numpy(result.clusters)
-    return [Row(kind, clustering_scores(images.labels, found[kind])) for kind in found]
+    return [Row(kind, clustering_scores(labels, found[kind])) for kind in found]

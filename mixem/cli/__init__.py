@@ -418,8 +418,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         scores = row.scores or {}
         rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in metrics)))
     of_a_folder = images.name.startswith("folder:") and finished.method.sorts == "images"
+    of_a_folder = of_a_folder and not network
     if of_a_folder if options.yardsticks is None else options.yardsticks:
-        untrained = build(experiment, channels=channels, seed=0)
+        untrained = build(experiment, channels=images.channels, seed=0)
         for row in yardsticks(untrained.to(resolve_device(options.device)), images):
             scores = row.scores or {}
             rows.append((row.kind, *("–",) * 3, *(f"{scores[name]:.4f}" for name in metrics)))
