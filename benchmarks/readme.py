@@ -14,6 +14,7 @@ import augment
 import growth
 import launches
 import losses
+import methods
 import steps
 import torch
 from timing import Row, Speed, machine
@@ -44,7 +45,12 @@ LAUNCHES = """## Operations a step
 What a training step asks of its device, by part of the step: on a GPU each is a launch or more, and
 small networks wait for them. Counted on the CPU; what only makes a view of a tensor is left out.
 """
-PARTS = {"augment": augment.rows, "losses": losses.rows, "steps": steps.rows}
+PARTS = {
+    "augment": augment.rows,
+    "losses": losses.rows,
+    "steps": steps.rows,
+    "methods": methods.rows,
+}
 
 
 def spread(speed: Speed) -> str:

@@ -52,6 +52,16 @@ RECIPES = {
 }
 
 
+# On the CPU, where only the tests are tried, small networks do.
+SMALL = {
+    "resnet18-cifar": "small-resnet18",
+    "resnet18-stl": "small-resnet18",
+    "clusternet5g-batch": "clusternet6c-16-batch",
+    "clusternet5g-penultimate": "small",
+    "clusternet6c-batch": "clusternet6c-16-batch",
+}
+
+
 @pytest.fixture(scope="module")
 def device():
     return resolve_device(NAME)
@@ -68,6 +78,8 @@ def made(title, batch=16):
     """A recipe's method, random images of its set, some without a label, and its training."""
     name = title.split(",")[0]
     experiment = get(name).override(training__batch_size=batch, **RECIPES[title])
+    if not REAL:
+        experiment = experiment.override(backbone=SMALL.get(experiment.backbone, "small"))
     channels, side, classes, _ = SHAPES.get(experiment.images, (1, 8, 10, {}))
     random = torch.Generator().manual_seed(0)
     shape = (4 * batch, channels, side, side)
