@@ -15,6 +15,7 @@ import growth
 import launches
 import losses
 import methods
+import segmentation
 import steps
 import torch
 from timing import Row, Speed, machine
@@ -48,9 +49,15 @@ small networks wait for them. Counted on the CPU; what only makes a view of a te
 PARTS = {
     "augment": augment.rows,
     "losses": losses.rows,
+    "segmentation": segmentation.rows,
     "steps": steps.rows,
     "methods": methods.rows,
 }
+HELD = """## Memory of IIC's segmentation loss
+
+The most that is held at once beyond the maps, forward and backward, beside the published
+convolution.
+"""
 
 
 def spread(speed: Speed) -> str:
@@ -82,6 +89,12 @@ def missed(rows: Iterable[Row]) -> list[str]:
         if not row.met and row.why and row.what not in why:
             why[row.what] = row.why()
     return [f"- {what}: {text}." for what, text in why.items()]
+
+
+def held_table(found: Iterable[segmentation.Held]) -> Table:
+    """Bytes of ours beside theirs."""
+    cells = [(one.what, *(growth.size_of(number) for number in one[1:])) for one in found]
+    return Table(("what", "ours", "theirs"), tuple(cells))
 
 
 def growth_table(found: Iterable[growth.Found]) -> Table:
@@ -126,8 +139,11 @@ def main() -> None:
         text += ["Where the time goes where a goal is not met:\n", "\n".join(why) + "\n"]
     if "launches" in chosen:
         text += [LAUNCHES, launches.table().markdown() + "\n"]
+    if "segmentation" in chosen:
+        text += [HELD, held_table(segmentation.held(given.device)).markdown() + "\n"]
     if "growth" in chosen:
-        text += [GROWTH, growth_table(growth.found(given.device)).markdown() + "\n"]
+        found = growth.found(given.device, [*growth.growths(), *segmentation.growths()])
+        text += [GROWTH, growth_table(found).markdown() + "\n"]
     print("\n".join(text))
     if not given.only:
         given.out.write_text("\n".join(text), encoding="utf-8")

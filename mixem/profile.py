@@ -331,9 +331,9 @@ class _Timed(nn.Module):
         self.network = network
         self.clock = clock
 
-    def forward(self, inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: Any) -> Any:
         self.clock.border("loss")
-        outputs = self.network(inputs)
+        outputs = self.network(*inputs)
         self.clock.border("forward")
         return outputs
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet, folder_path
+from mixem.data import ImageSet, own_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -373,8 +373,9 @@ def changes_of(experiment: Experiment) -> dict[str, Any]:
 def _public(experiment: Experiment) -> dict[str, Any]:
     """Settings by path; a folder's place is nobody else's business."""
     values = experiment.values()
-    if values["images"].startswith("folder:"):
-        values["images"] = f"folder:{Path(folder_path(values['images'])).name}"
+    kind, path = own_path(values["images"])
+    if kind:
+        values["images"] = f"{kind}:{Path(path).name}"
     return values
 
 

@@ -367,7 +367,7 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     slow = timing.row("a step", times, "ours", "theirs", goal=4.0, why=lambda: "`mm` 90%")
     one = growth.Found(growth.growths()[0], [1.0, 4.0], [100, 400], 2.0, 2.0)
     monkeypatch.setattr(readme, "PARTS", {"losses": lambda device: [row, slow]})
-    monkeypatch.setattr(growth, "found", lambda device: [one])
+    monkeypatch.setattr(growth, "found", lambda device, every: [one])
     counted = readme.Table(("experiment", "in all"), (("digits/one", "7"),))
     monkeypatch.setattr(launches, "table", lambda: counted)
     monkeypatch.setattr(readme, "machine", lambda device: f"a {device}")

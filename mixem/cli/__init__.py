@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # what trains takes seconds to import: each command does it f
 __all__ = ["main"]
 
 STOPPED = 3  # exit code of a run that is not finished
-METRICS = ("accuracy", "nmi", "ari")  # those of mixem.records, which need not be loaded for --help
+# Those of mixem.records, of images and of pixels, which need not be loaded for --help.
+METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -347,7 +348,8 @@ def _report(finished: "Run") -> None:
     print(f"{record.experiment}, seed {record.seed}: complete, in {finished.folder}")
     print(f"{record.usage.used} of {finished.experiment.clusters} clusters used", end="")
     if record.metrics:
-        print("".join(f", {name} {record.metrics[name]:.4f}" for name in METRICS))
+        known = [name for name in METRICS if name in record.metrics]
+        print("".join(f", {name} {record.metrics[name]:.4f}" for name in known))
     else:
         print("; no labels to score")
 
@@ -390,6 +392,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     if found.metrics is None:
         raise InputError(f"{images.name} has no labels to score; mixem predict needs none")
+    metrics = [name for name in METRICS if name in found.metrics]
     rows = []
     for row in found.rows:
         s = row.switches
@@ -397,9 +400,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         if row.kind == "k-means":
             of_kmeans = (s["layer"], "yes" if s["normalise"] else "no", s["init"])
         scores = row.scores or {}
-        rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in METRICS)))
+        rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in metrics)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
-    print(Table(("assigned by", "layer", "normalised", "start", *METRICS), tuple(rows)))
+    print(Table(("assigned by", "layer", "normalised", "start", *metrics), tuple(rows)))
+    of_classes = [name for name in found.metrics if name.startswith("iou ")]
+    if of_classes:
+        print("\nof each class, by the main protocol:")
+        each = tuple((name, f"{found.metrics[name]:.4f}") for name in of_classes)
+        print(Table(("", ""), each))
     return 0
 
 

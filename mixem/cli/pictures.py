@@ -13,6 +13,7 @@ from mixem.errors import InputError
 
 if TYPE_CHECKING:
     from mixem.data import ImageSet
+    from mixem.methods import Method
     from mixem.sorting import ClusterTable
 
 __all__ = ["add_commands"]
@@ -31,8 +32,18 @@ def add_commands(command: Any, device_option: Any) -> None:
     predict = command("predict", _predict, "sort pictures with a finished run")
     predict.add_argument("run", type=Path, help="folder of the run")
     _places(predict)
-    predict.add_argument("--out", type=Path, help="CSV file (default: the terminal)")
+    predict.add_argument(
+        "--out", type=Path,
+        help="CSV file (default: the terminal); of a run that sorts pixels, folder of the maps",
+    )  # fmt: skip
     _results(predict)
+    predict.add_argument(
+        "--overlay", action="store_true", help="also write each picture under its map"
+    )
+    predict.add_argument(
+        "--side", type=int,
+        help="shorter side in pixels of the pictures that are mapped (default: as in training)",
+    )  # fmt: skip
     device_option(predict)
 
     sort = command("sort", _sort, "sort a folder by a pretrained network: nothing else is needed")
@@ -168,9 +179,15 @@ def _predict(options: argparse.Namespace) -> int:
 
     finished = load_run(options.run)
     channels, size, _ = finished.record.data.shape
+    method = finished.method.to(resolve_device(options.device))
+    if method.sorts == "pixels":
+        return _predict_maps(options, method)
+    if options.overlay or options.side:
+        raise InputError(
+            f"{finished.record.experiment} sorts whole pictures; leave --overlay and --side out"
+        )
     pictures = load_pictures(options.pictures, size=size, channels=channels, root=options.data)
     images = pictures.images
-    method = finished.method.to(resolve_device(options.device))
     names = finished.record.data.class_names
     if method.clusters_itself:
         found = table(
@@ -194,6 +211,51 @@ def _predict(options: argparse.Namespace) -> int:
     report_skipped(images)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
+
+
+def _predict_maps(options: argparse.Namespace, method: "Method") -> int:
+    """A map of each picture, and the share of each cluster in it."""
+    from mixem.sorting import map_pictures, write_map, write_shares
+
+    if options.gallery or options.sort_into:
+        raise InputError("this run sorts pixels, not pictures; leave --gallery and --sort-into out")
+    if options.overlay and not options.out:
+        raise InputError("--overlay was given without --out; give a folder for the maps")
+    if options.side is not None and options.side < 16:
+        raise InputError(f"--side is {options.side}; give at least 16")
+    side = options.side or method.views.plain_side or method.views.size
+    folder, files = _files(options.pictures)
+    rows, skipped = [], 0
+    for found in map_pictures(method, folder, files, side=side):
+        if isinstance(found, tuple):
+            skipped += 1
+            print("mixem: skipped {}: {}".format(*found), file=sys.stderr)
+            continue
+        rows.append((found.file, found.shares(method.clusters)))
+        if options.out:
+            write_map(found, options.out, k=method.clusters, overlay=options.overlay)
+    if not rows:
+        raise InputError(f"none of {skipped} pictures could be read")
+    write_shares(rows, options.out / "shares.csv" if options.out else sys.stdout)
+    print(f"mixem: {len(rows)} pictures mapped, {skipped} skipped", file=sys.stderr)
+    return 0
+
+
+def _files(places: list[str]) -> tuple[Path, tuple[str, ...]]:
+    """Folder and files of a folder of pictures, or of single ones."""
+    from mixem.data import folder_path
+    from mixem.data.folder import list_pictures
+
+    paths = [Path(folder_path(place) or place).expanduser() for place in places]
+    if len(paths) == 1 and not paths[0].is_file():
+        files = list_pictures(paths[0])
+        if not files:
+            raise InputError(f"no picture in {str(paths[0])!r}; give a folder of pictures")
+        return paths[0], files
+    homes = {path.resolve().parent for path in paths}
+    if len(homes) > 1 or any(path.is_dir() for path in paths):
+        raise InputError("give one folder, or pictures of one folder")
+    return homes.pop(), tuple(path.name for path in paths)
 
 
 def _sort(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from mixem.clustering.kmeans import (
     normalise_rows,
 )
 from mixem.clustering.neighbours import Neighbours, nearest_neighbours
+from mixem.clustering.places import nearest_centre, place_centres
 from mixem.clustering.usage import ClusterUsage, cluster_usage
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "component_centres",
     "kmeans",
     "kmeans_starts",
+    "nearest_centre",
     "nearest_neighbours",
     "normalise_rows",
+    "place_centres",
 ]

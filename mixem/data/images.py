@@ -13,12 +13,15 @@ import torch
 
 from mixem.data.checks import shared
 from mixem.data.folder import read_folder
+from mixem.data.masks import IGNORED, read_pairs
+from mixem.data.scenes import SCENES, read_scenes
 from mixem.data.sources import SOURCES, read_source
 from mixem.errors import InputError
 
-__all__ = ["NAMES", "SHAPES", "ImageSet", "folder_path", "load_images"]
+__all__ = ["NAMES", "SHAPES", "ImageSet", "folder_path", "load_images", "own_path"]
 
-NAMES = (*SOURCES, "folder:PATH")
+NAMES = (*SOURCES, *SCENES, "folder:PATH", "pairs:PATH")
+OWN = ("folder", "pairs")  # what may stand before a path
 
 # Images of what can be fetched: channels, side, classes, and how many there are in each split.
 SHAPES: dict[str, tuple[int, int, int, dict[str, int]]] = {
@@ -32,7 +35,7 @@ MOST_CLASSES = 2**16  # of labels without names, so that a stray number does not
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size, with or without labels.
+    """Images of one size, with or without labels, or with a mask each.
 
     >>> digits = load_images("digits", split="train+test")
     >>> digits.images.shape, digits.num_classes
@@ -44,7 +47,8 @@ class ImageSet:
         images: uint8 ``(N, C, H, W)``. Large folders are mapped from a file that must not be
             written to.
         labels: int64 ``(N,)``, -1 for an unlabelled image; None if no image has a label.
-        class_names: What the labels mean; () without labels. By default the numbers.
+        class_names: What the labels or the values of the masks mean; () without both. By default
+            the numbers.
         name: What :func:`load_images` calls the set.
         split: The part of it.
         files: For folders, the path of each image below the folder; else ().
@@ -54,6 +58,8 @@ class ImageSet:
             such as ``(".svg", 248)``; else ().
         notes: For folders, a line on each thing that is worth knowing, such as what white is in
             pictures of 16 bits; else ().
+        masks: uint8 ``(N, H, W)``, the class of each pixel, 255 where nobody says; None if no
+            image has a mask.
 
     Raises:
         InputError: If the parts do not fit each other.
@@ -68,6 +74,7 @@ class ImageSet:
     skipped: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
+    masks: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check types and lengths."""
@@ -82,6 +89,9 @@ class ImageSet:
                 "give a uint8 tensor of shape (N, C, H, W), or use ImageSet.of"
             )
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        if self.masks is not None:
+            names = _names_of(self.masks, self.images, self.class_names)
+            object.__setattr__(self, "class_names", names)
         if self.labels is None:
             return
         if not isinstance(self.labels, torch.Tensor):
@@ -106,6 +116,7 @@ class ImageSet:
         name: str = "own",
         split: str = "train",
         class_names: Sequence[str] | None = None,
+        masks: Any = None,
     ) -> "ImageSet":
         """Images of one's own, from NumPy arrays or tensors.
 
@@ -123,11 +134,18 @@ class ImageSet:
             split: The part of it.
             class_names: What the labels mean, as many as there are classes; by default the
                 numbers.
+            masks: ``(N, H, W)``, the class of each pixel: whole numbers, 255 or negative ones
+                where nobody says. Instead of labels.
 
         Raises:
             InputError: If shape, type or values are others.
         """
         images = _pixels(array)
+        if masks is not None:
+            if labels is not None:
+                raise InputError("labels and masks; give one of the two")
+            names = () if class_names is None else tuple(map(str, class_names))
+            return cls(images, None, names, name=name, split=split, masks=_masks(masks))
         numbers = None if labels is None else _labels(labels, len(images))
         if numbers is None or bool((numbers < 0).all()):
             return cls(images, None, (), name=name, split=split)
@@ -186,6 +204,7 @@ class ImageSet:
             self,
             images=self.images[rows.to(self.images.device)],
             labels=None if self.labels is None else self.labels[rows.to(self.labels.device)],
+            masks=None if self.masks is None else self.masks[rows.to(self.masks.device)],
             files=tuple(self.files[i] for i in rows.tolist()) if self.files else (),
         )
 
@@ -207,9 +226,14 @@ def load_images(
         name: "digits" (8 x 8, embedded in scikit-learn), "mnist", "fashion-mnist", "cifar10",
             "cifar100", "cifar100-20" (its 20 superclasses), "stl10", "tiny-imagenet" (to be
             fetched by hand; its labelled validation images are "test"), or "folder:PATH"; a
-            :class:`~pathlib.Path` is a folder. CIFAR is also read from PNG files in class
-            folders, ``cifar10/train/CLASS`` or ``CIFAR-10-dataset/train/CLASS`` below the root,
-            in an order of their own.
+            :class:`~pathlib.Path` is a folder. With masks: "textures" (see
+            :func:`mixem.data.textures.textures`), "brain" (see
+            :func:`mixem.data.brain.brain_slices`), "coco-stuff" and "coco-stuff-3" (see
+            :func:`mixem.data.coco_stuff.read_coco_stuff`), "potsdam" and "potsdam-3" (see
+            :func:`mixem.data.potsdam.read_potsdam`), and "pairs:PATH" (see
+            :func:`mixem.data.masks.read_pairs`; its split is "all"). CIFAR is also read from PNG
+            files in class folders, ``cifar10/train/CLASS`` or ``CIFAR-10-dataset/train/CLASS``
+            below the root, in an order of their own.
         split: "train", "test" or "train+test"; for stl10 also "unlabeled",
             "train+unlabeled" and "train+unlabeled+test". Of digits, the first 1,297 images are
             "train" and the last 500 "test". For folders see
@@ -244,6 +268,17 @@ def load_images(
             memory_limit=memory_limit, max_pixels=max_pixels,
         )  # fmt: skip
         return ImageSet(name=f"folder:{path}", split=split, **folder._asdict())
+    if path := own_path(name)[1]:
+        if split != "all":
+            raise InputError(f"pairs:{path} has no split {split!r}; give 'all'")
+        folder, masks, names = read_pairs(
+            path, size=size or 64, channels=channels or 3, cache=root, memory_limit=memory_limit
+        )
+        found = ImageSet(name=f"pairs:{path}", split=split, **folder._asdict())
+        return replace(found, masks=masks, class_names=names)
+    if name in SCENES:
+        images, masks, names = read_scenes(name, split=split, size=size, root=root)
+        return ImageSet(_converted(images, size, channels), None, names, name, split, masks=masks)
     if name not in SOURCES:
         raise InputError(_unknown(name))
     images, labels, class_names = read_source(name, split=split, root=root, download=download)
@@ -261,6 +296,18 @@ def folder_path(name: str) -> str:
         return ""
     doubled = path.startswith("folder:") and not Path(path).is_dir()
     return folder_path(path) if doubled else path
+
+
+def own_path(name: str) -> tuple[str, str]:
+    """Kind and path of images of one's own: "folder" or "pairs", and where they lie; else ("", "").
+
+    >>> own_path("pairs:maps"), own_path("folder:photos"), own_path("digits")
+    (('pairs', 'maps'), ('folder', 'photos'), ('', ''))
+    """
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        path = folder_path(name)
+    return (kind, path) if kind in OWN and path else ("", "")
 
 
 def _check_arguments(name: Any, split: Any, size: Any, channels: Any, max_pixels: Any) -> None:
@@ -344,6 +391,41 @@ def _labels(labels: Any, n: int) -> torch.Tensor:
     if values.min() < -1:
         raise InputError(f"a label is {values.min()}; give numbers from 0 on, or -1 for no label")
     return torch.from_numpy(values.astype(np.int64))
+
+
+def _masks(masks: Any) -> torch.Tensor:
+    """uint8 ``(N, H, W)`` from what :meth:`ImageSet.of` takes."""
+    values = masks.cpu() if isinstance(masks, torch.Tensor) else torch.as_tensor(np.asarray(masks))
+    if values.dtype == torch.uint8:
+        return values
+    if values.is_floating_point() or values.is_complex() or int(values.max()) > IGNORED:
+        raise InputError(
+            f"masks are {values.dtype}; give whole numbers below {IGNORED}, the class of each "
+            f"pixel, and {IGNORED} or -1 where nobody says"
+        )
+    return torch.where(values < 0, IGNORED, values).to(torch.uint8)
+
+
+def _names_of(masks: torch.Tensor, images: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the classes of masks, by default their numbers; refuses what does not fit."""
+    expected = (len(images), *images.shape[2:])
+    if not isinstance(masks, torch.Tensor) or masks.dtype != torch.uint8:
+        kind = masks.dtype if isinstance(masks, torch.Tensor) else type(masks).__name__
+        raise InputError(f"masks are {kind}; give a uint8 tensor, or an array to ImageSet.of")
+    if masks.shape != expected:
+        raise InputError(f"masks have shape {tuple(masks.shape)}; give one of {expected}")
+    # Block by block, for masks may be large and mapped from a file.
+    most = max(
+        (int(torch.where(part == IGNORED, 0, part).max()) for part in masks.split(1024)), default=0
+    )
+    if not names:
+        return tuple(str(number) for number in range(most + 1))
+    if most >= len(names):
+        raise InputError(
+            f"a mask has class {most} with {len(names)} class_names; give a name for each class, "
+            f"numbered from 0 on, and {IGNORED} to pixels whose class nobody knows"
+        )
+    return names
 
 
 def _numbers(labels: torch.Tensor) -> tuple[str, ...]:

@@ -15,9 +15,9 @@ IGNORED = 255  # in a mask: a pixel whose class nobody says, as in PASCAL VOC
 
 
 def read_pairs(
-    path: str | Path, *, size: int, channels: int, cache: Path, memory_limit: int
-) -> tuple[Folder, torch.Tensor, tuple[str, ...]]:
-    """Read the pictures in ``images`` below a folder and their masks in ``masks``.
+    path: str | Path, *, size: int, channels: int, cache: str | Path | None, memory_limit: int
+) -> tuple[Folder, torch.Tensor | None, tuple[str, ...]]:
+    """Read the pictures in ``images`` below a folder and their masks in ``masks``, if it is there.
 
     A mask is a PNG of the picture's size and path, but for the ending: ``masks/a/b.png`` for
     ``images/a/b.jpg``. Its pixels are class numbers (mode "L", "P" or "1"), 255 where nobody
@@ -33,19 +33,19 @@ def read_pairs(
         memory_limit: The same.
 
     Returns:
-        The pictures, without labels; masks, uint8 ``(N, size, size)``; and the names of the
-        classes.
+        The pictures, without labels; masks, uint8 ``(N, size, size)``, None without their folder;
+        and the names of the classes.
 
     Raises:
-        InputError: If a folder is missing, no picture can be read, there is no mask at all, or a
-            mask does not fit its picture or the classes.
+        InputError: If the pictures' folder is missing, no picture can be read, no mask belongs to
+            a picture, or a mask does not fit its picture or the classes.
     """
     root = Path(path).expanduser()
-    for name in ("images", "masks"):
-        if not (root / name).is_dir():
-            raise InputError(
-                f"{str(root)!r} has no folder {name!r}; give one with the folders images and masks"
-            )
+    if not (root / "images").is_dir():
+        raise InputError(
+            f"{str(root)!r} has no folder 'images'; give one with the folders images and masks, or "
+            "folder:PATH for pictures without masks"
+        )
     folder = read_folder(
         root / "images",
         split="all",
@@ -56,6 +56,8 @@ def read_pairs(
         max_pixels=None,
     )
     folder = folder._replace(labels=None, class_names=())  # sub-folders are not classes here
+    if not (root / "masks").is_dir():
+        return folder, None, ()
     masks = torch.full((len(folder.files), size, size), IGNORED, dtype=torch.uint8)
     found = 0
     for i, file in enumerate(folder.files):

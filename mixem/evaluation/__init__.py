@@ -25,8 +25,6 @@ from mixem.evaluation.segmentation import (
     SegmentationScores,
     majority_pixels,
     match_pixels,
-    nearest_centre,
-    place_centres,
     scores_by,
     segmentation_scores,
 )
@@ -46,9 +44,7 @@ __all__ = [
     "majority_pixels",
     "match_clusters",
     "match_pixels",
-    "nearest_centre",
     "nmi",
-    "place_centres",
     "scores_by",
     "segmentation_scores",
 ]

@@ -1,4 +1,4 @@
-"""Scoring the clusters of pixels against masks, and what k-means makes of the same pixels.
+"""Scoring the clusters of pixels against masks.
 
 A mask says the class of each pixel, 255 where nobody says. Pixels are counted, and everything
 else follows from one small table::
@@ -13,7 +13,6 @@ else follows from one small table::
     0.8
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from mixem.clustering import kmeans
 from mixem.errors import InputError
 
 IGNORED = 255  # in a mask: a pixel whose class nobody says
@@ -189,48 +187,6 @@ def scores_by(table: ArrayLike, mapping: ArrayLike) -> SegmentationScores:
     return SegmentationScores(
         float(right.sum() / counts.sum()), float(iou[there].mean()), tuple(iou.tolist())
     )
-
-
-def place_centres(
-    maps: Iterable[torch.Tensor], k: int, *, each: int = 100, seed: int = 0
-) -> torch.Tensor:
-    """Centres of k-means on some places of some maps, drawn at random; needs no masks.
-
-    The yardstick of every report: the maps are the pixels' values, or the features of a network
-    that was not trained.
-
-    Args:
-        maps: Batches ``(n, D, H, W)``.
-        k: Number of clusters.
-        each: Places drawn of each image, with repetition.
-        seed: Of the draws and of k-means.
-
-    Returns:
-        ``(k, D)`` float32.
-
-    Raises:
-        InputError: If there are fewer places than clusters.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    for batch in maps:
-        flat = batch.detach().flatten(2)
-        chosen = torch.randint(flat.shape[2], (len(flat), 1, each), generator=generator)
-        some = flat.gather(2, chosen.to(flat.device).expand(-1, flat.shape[1], -1))
-        drawn.append(some.transpose(1, 2).flatten(0, 1).cpu())
-    found = kmeans(torch.cat(drawn), k, seed=seed, normalise=False, n_init=5, max_iter=300)
-    return torch.from_numpy(found.centres).float()
-
-
-def nearest_centre(maps: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """Number of the nearest of the centres ``(k, D)`` at each place: ``(n, D, H, W)`` to
-    int64 ``(n, H, W)``.
-    """
-    centres = centres.to(maps.device)
-    with torch.autocast(maps.device.type, enabled=False):
-        products = torch.einsum("ndhw,kd->nkhw", maps.float(), centres)
-        closeness = products - centres.square().sum(1)[:, None, None] / 2
-        return closeness.argmax(1)
 
 
 def _counts(table: ArrayLike) -> NDArray[np.int64]:

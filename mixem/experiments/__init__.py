@@ -3,7 +3,7 @@
 import difflib
 
 from mixem.errors import InputError
-from mixem.experiments import iic, imc_swav, mixem, scan
+from mixem.experiments import iic, iic_segmentation, imc_swav, mixem, scan
 from mixem.experiments.settings import Experiment
 
 __all__ = ["EXPERIMENTS", "Experiment", "get"]
@@ -13,6 +13,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         *mixem.EXPERIMENTS,
         *iic.EXPERIMENTS,
+        *iic_segmentation.EXPERIMENTS,
         *imc_swav.EXPERIMENTS,
         *scan.EXPERIMENTS,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mixem.data import SHAPES, ImageSet, load_images
+from mixem.data import SHAPES, ImageSet, load_images, own_path
 from mixem.distributed import leads, wait
 from mixem.errors import InputError
 from mixem.experiments.settings import Experiment
@@ -68,7 +68,7 @@ def load_sets(experiment: Experiment, load: Callable[[str], ImageSet]) -> Sets:
     if leads():
         wait()
     fewest = min(map(len, loaded.values()))
-    if experiment.clusters > fewest:
+    if experiment.clusters > fewest and METHODS[experiment.method].sorts == "images":
         raise InputError(f"{experiment.clusters} clusters for {fewest} images; give fewer clusters")
     return Sets(
         train=loaded[experiment.train_split],
@@ -131,7 +131,7 @@ def picture_size(experiment: Experiment) -> int | None:
     """
     from mixem.experiments import EXPERIMENTS  # which are made of this package's modules
 
-    if not experiment.images.startswith("folder:"):
+    if not own_path(experiment.images)[0]:
         return None
     views = experiment.views
     made_for = EXPERIMENTS[experiment.name].images if experiment.name in EXPERIMENTS else ""

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, Literal, get_origin
 
 from mixem.clustering import KMeansProtocol
-from mixem.data import Augmentation, ImageSet
+from mixem.data import Augmentation, ImageSet, own_path
 from mixem.errors import InputError
 from mixem.methods import METHODS
 from mixem.schema import from_json, hints, kinds, to_json
@@ -183,7 +183,7 @@ class Experiment:
 
 def whole(images: str) -> str:
     """The split that is all of a set of images, or of a folder."""
-    return "all" if images.startswith("folder:") else "train+test"
+    return "all" if own_path(images)[0] else "train+test"
 
 
 @dataclass(frozen=True)

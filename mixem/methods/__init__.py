@@ -4,9 +4,10 @@ To add a method, write its file and put its class into ``METHODS``; a page of th
 "Adding a method", goes through it.
 """
 
-from mixem.methods.base import Clustering, Method, MethodSettings, Step, extract
+from mixem.methods.base import Clustering, Maps, Method, MethodSettings, Step, extract
 from mixem.methods.finetune import Finetune, FinetuneSettings
 from mixem.methods.iic import IIC, IICSettings
+from mixem.methods.iic_segmentation import IICSegmentation, IICSegmentationSettings
 from mixem.methods.imc_swav import IMCSwAV, IMCSwAVSettings
 from mixem.methods.mixem import MixEM, MixEMSettings
 from mixem.methods.scan import SCAN, SCANSettings, SelfLabel, SelfLabelSettings
@@ -19,9 +20,12 @@ __all__ = [
     "Clustering",
     "Finetune",
     "FinetuneSettings",
+    "IICSegmentation",
+    "IICSegmentationSettings",
     "IICSettings",
     "IMCSwAV",
     "IMCSwAVSettings",
+    "Maps",
     "Method",
     "MethodSettings",
     "MixEM",
@@ -39,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
     "mixem": MixEM,
     "iic": IIC,
+    "iic-segmentation": IICSegmentation,
     "imc-swav": IMCSwAV,
     "finetune": Finetune,
     "scan": SCAN,

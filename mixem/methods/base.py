@@ -17,7 +17,7 @@ from mixem.errors import InputError
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Clustering", "Method", "MethodSettings", "Step", "at_least", "extract", "mixed"]
+__all__ = ["Clustering", "Maps", "Method", "MethodSettings", "Step", "at_least", "extract", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Step(NamedTuple):
     Attributes:
         terms: The weighted loss terms by name; their sum is the loss.
         assignments: Soft assignments ``(B, k)`` of the batch without gradient, or ``(h, B, k)`` of
-            h sub-heads, for the collapse meter; None for a method without clusters of its own.
+            h sub-heads, or ``(h, B, H, W, k)`` of pixels, for the collapse meter; None for a
+            method without clusters of its own.
         details: Further numbers, or ``(n,)`` of them, without gradient, that the log keeps the
             means of.
         hits: How often each of several things, such as prototypes, was taken in the batch,
@@ -81,6 +82,24 @@ class Clustering:
     fitted: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """One way in which a method sorts the pixels of images, found without labels.
+
+    A million pixels are not kept: they are sorted when they are counted, a few images at a time.
+
+    Attributes:
+        kind: As that of a :class:`Clustering`.
+        sort: From some uint8 images ``(n, C, h, w)`` on the method's device to the clusters
+            int64 ``(n, H, W)`` of the pixels of their central squares.
+        switches: As those of a :class:`Clustering`.
+    """
+
+    kind: str
+    sort: Callable[[torch.Tensor], torch.Tensor]
+    switches: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Method(nn.Module):
     """A network with a way of drawing views, a loss, features and clusters.
 
@@ -93,6 +112,8 @@ class Method(nn.Module):
     Attributes:
         Settings: Class of the settings.
         passes: What an epoch consists of: the names of its passes over the images, in order.
+        sorts: What has a cluster, and is scored: "images", or "pixels" with the masks of images.
+            The latter yields :class:`Maps` as clusterings and has :meth:`whole_maps`.
         clusters_itself: The method's own clusters, :meth:`assign`, are the main ones, and not
             k-means on its features.
         has_components: :meth:`assign` can start k-means.
@@ -114,6 +135,7 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     passes: tuple[str, ...] = ("images",)
+    sorts: ClassVar[Literal["images", "pixels"]] = "images"
     clusters_itself: ClassVar[bool] = False
     has_components: ClassVar[bool] = False
     mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
@@ -212,10 +234,13 @@ class Method(nn.Module):
         return {}
 
     def targets(self, images: ImageSet) -> torch.Tensor | None:
-        """Labels ``(N,)`` for :meth:`supervised_step`; by default None, and none are looked at."""
+        """Labels ``(N,)`` or masks ``(N, H, W)`` for :meth:`supervised_step`.
 
-    def supervised_step(self, views: Any, labels: torch.Tensor) -> Step:
-        """Loss terms of a batch of views and its labels, of a method that has targets."""
+        By default None, and none are looked at.
+        """
+
+    def supervised_step(self, views: Any, labels: torch.Tensor, name: str = "images") -> Step:
+        """Loss terms of a batch of views and its targets, in the pass of that name."""
         raise NotImplementedError(f"{type(self).__name__} does not define supervised_step")
 
     def rates(self) -> list[tuple[nn.Module, float]]:
@@ -264,6 +289,13 @@ class Method(nn.Module):
         """Cluster probabilities ``(N, k)`` of uint8 images ``(N, C, H, W)``; rows sum to one."""
         raise NotImplementedError(f"{type(self).__name__} does not define assign")
 
+    def whole_maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Cluster probabilities ``(N, k, H, W)`` of the pixels of uint8 images ``(N, C, H, W)``.
+
+        At their own scale and of any size; of a method that sorts pixels.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define whole_maps")
+
     def cluster(self, images: torch.Tensor) -> torch.Tensor:
         """Cluster probabilities ``(N, k)`` of uint8 images: :meth:`assign`, or the kept centres.
 
@@ -294,7 +326,7 @@ class Method(nn.Module):
 
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
-    ) -> Iterator[Clustering]:
+    ) -> Iterator[Clustering] | Iterator[Maps]:
         """The ways in which the method sorts images, the main one first. No label is seen.
 
         Args:

@@ -121,7 +121,9 @@ class Finetune(Method):
         """One view of each image: uint8 ``(B, C, h, w)`` to ``(B, C, H, W)``."""
         return self.views(images, generator)
 
-    def supervised_step(self, views: torch.Tensor, labels: torch.Tensor) -> Step:
+    def supervised_step(
+        self, views: torch.Tensor, labels: torch.Tensor, name: str = "images"
+    ) -> Step:
         """The mean cross-entropy in nats, of the views ``(B, C, H, W)`` with labels ``(B,)``."""
         logits = self.head(self.backbone(views))
         right = (logits.argmax(1) == labels).float().mean()

@@ -167,7 +167,9 @@ class IMCSwAV(Method):
             )
         return known
 
-    def supervised_step(self, views: list[torch.Tensor], labels: torch.Tensor) -> Step:
+    def supervised_step(
+        self, views: list[torch.Tensor], labels: torch.Tensor, name: str = "images"
+    ) -> Step:
         """The same with a bank: the classifier learns whenever enough images are in it."""
         features = self.by_view(self.backbone, views)
         scores = self.compare(features)

@@ -1,4 +1,4 @@
-"""Backbones: images in, one feature vector an image out."""
+"""Backbones: images in, one feature vector an image out, or for segmentation one a place."""
 
 import itertools
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from torch import nn
 
 from mixem.errors import InputError
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel, residual_stages
+from mixem.models.segmentation import SegmentationNet10a
 
 
 class SmallNet(nn.Module):
@@ -117,6 +118,8 @@ class SmallResNet(nn.Sequential):
 def _behind_sobel(net: nn.Module, *, keep: bool = False) -> nn.Module:
     behind = nn.Sequential(Sobel(keep=keep), net)
     behind.out_features = net.out_features
+    if hasattr(net, "frame"):  # of a network that gives maps
+        behind.frame = net.frame
     return behind
 
 
@@ -140,6 +143,12 @@ BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "clusternet6c-16-batch": lambda c, size: ClusterNet6c(
         c, size=size, width=16, running_statistics=False
     ),
+    # These give maps.
+    "segmentation-net10a": lambda c, size: SegmentationNet10a(c),
+    "segmentation-net10a-sobel": lambda c, size: _behind_sobel(
+        SegmentationNet10a(c + 2), keep=True
+    ),
+    "segmentation-net10a-8": lambda c, size: SegmentationNet10a(c, width=8, frame=False),
 }
 
 

@@ -3,6 +3,7 @@
 from mixem.records.format import (
     FORMAT,
     METRICS,
+    PIXEL_METRICS,
     CurvePoint,
     Data,
     Epoch,
@@ -33,6 +34,7 @@ __all__ = [
     "FORMAT",
     "METRICS",
     "NOT_RUN",
+    "PIXEL_METRICS",
     "CurvePoint",
     "Data",
     "Epoch",

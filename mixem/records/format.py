@@ -17,6 +17,7 @@ from mixem.schema import from_json, to_json
 __all__ = [
     "FORMAT",
     "METRICS",
+    "PIXEL_METRICS",
     "CurvePoint",
     "Data",
     "Epoch",
@@ -31,6 +32,7 @@ __all__ = [
 
 FORMAT = 2
 METRICS = ("accuracy", "nmi", "ari")
+PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
 Scores = dict[str, float]
 # What a shortened schedule changes together.
 SCALED = {
@@ -41,11 +43,12 @@ SCALED = {
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one way of sorting the images.
+    """Scores of one way of sorting the images or their pixels.
 
     Attributes:
         kind: How the clusters were found, such as "argmax p" or "k-means"; see the method.
-        scores: accuracy, nmi and ari as fractions; None without labels.
+        scores: accuracy, nmi and ari as fractions; of pixels accuracy, mean_iou, with one-to-one
+            mapping majority_accuracy, and "iou NAME" of each class. None without labels.
         mapping: How clusters got a class: "one-to-one", "majority" or "identity".
         switches: What tells the row from others of its kind, such as ``{"normalise": True}``.
     """
@@ -131,10 +134,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Usage:
-    """How evenly the scored images lie in the clusters.
+    """How evenly the scored images, or their pixels, lie in the clusters.
 
     Attributes:
-        used: Clusters that hold an image.
+        used: Clusters that hold one.
         entropy: Of their sizes, in nats.
     """
 
@@ -148,7 +151,7 @@ class CurvePoint:
 
     Attributes:
         epoch: 0 for the start.
-        scores: accuracy, nmi and ari as fractions.
+        scores: As those of a :class:`Row`.
     """
 
     epoch: int
@@ -192,7 +195,7 @@ class Record:
         history: At most 60 epochs, the last one among them.
         versions: Of Python, PyTorch and others, and of mixem.
         source: SHA-256 of the code that the result depends on.
-        counts: Scored images by class and cluster, for one-to-one mapping.
+        counts: Scored images by class and cluster, for one-to-one mapping; or their pixels.
         curve: Scores after some epochs.
         start: The run it began from.
         threads: Of a CPU.
@@ -257,7 +260,7 @@ class Record:
     @property
     def kind(self) -> tuple[str, str, str]:
         """What runs that differ in nothing but their seed have in common."""
-        own = self.data.name.startswith("folder:")  # two folders may have one name
+        own = self.data.name.startswith(("folder:", "pairs:"))  # two folders may have one name
         return self.experiment, self.variant, self.data.train_fingerprint if own else ""
 
 

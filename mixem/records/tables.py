@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from mixem.errors import InputError
 from mixem.papers import Value, value
-from mixem.records.format import METRICS, Record, Row, Scores, read_record
+from mixem.records.format import METRICS, PIXEL_METRICS, Record, Row, Scores, read_record
 
 __all__ = [
     "NOT_RUN",
@@ -104,7 +104,7 @@ def summarise(
 
     Args:
         records: Of one experiment and one variant.
-        metric: "accuracy", "nmi" or "ari".
+        metric: One of ``METRICS``, or of ``PIXEL_METRICS``.
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
             rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
             IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's. IMC-SwAV
@@ -114,12 +114,13 @@ def summarise(
     Raises:
         InputError: If the records are of several experiments or have no such metric or protocol.
     """
-    if metric not in METRICS:
-        raise InputError(f"no metric {metric!r}; give {', '.join(METRICS)}")
+    if metric not in (*METRICS, *PIXEL_METRICS):
+        known = dict.fromkeys((*METRICS, *PIXEL_METRICS))
+        raise InputError(f"no metric {metric!r}; give {', '.join(known)}")
     if len({record.kind for record in records}) > 1:
         raise InputError("the records are of several experiments; give those of one")
     scores = [score(record, **protocol) for record in records]
-    values = tuple(row[metric] for row in scores if row is not None)
+    values = tuple(row[metric] for row in scores if row is not None and metric in row)
     if not values:
         return None
     minutes = [r.minutes + (r.start.minutes if r.start else 0) for r in records]

@@ -13,6 +13,7 @@ from mixem.sorting.duplicates import near_duplicates, same_files
 from mixem.sorting.folders import Sorted, sort_into
 from mixem.sorting.gallery import gallery
 from mixem.sorting.heads import HeadsResult, train_heads
+from mixem.sorting.maps import PixelMap, map_picture, map_pictures, palette, write_map, write_shares
 from mixem.sorting.picture_map import map_places, picture_map
 from mixem.sorting.table import ClusterTable, table, write_table
 
@@ -21,16 +22,22 @@ __all__ = [
     "ClusterTable",
     "HeadsResult",
     "KSignals",
+    "PixelMap",
     "Sorted",
     "choose_k",
     "gallery",
     "k_panels",
+    "map_picture",
+    "map_pictures",
     "map_places",
     "near_duplicates",
+    "palette",
     "picture_map",
     "same_files",
     "sort_into",
     "table",
     "train_heads",
+    "write_map",
+    "write_shares",
     "write_table",
 ]

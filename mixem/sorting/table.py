@@ -186,14 +186,14 @@ def write_table(found: ClusterTable, where: Path | TextIO) -> None:
         write_atomically(where, write)
         return
     writer = csv.writer(where, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    names = [_guarded(name, "'") for name in found.names]
+    names = [guarded(name, "'") for name in found.names]
     columns = ["file", "cluster", "second", "margin", "rank", "distance"]
     writer.writerow(columns + ["cluster_name", "second_name"] * bool(names))
     for i, file in enumerate(found.files):
         cluster, second = int(found.clusters[i]), int(found.second[i])
         alone = second < 0
         row: list[Any] = [
-            _guarded(file, "./"),
+            guarded(file, "./"),
             cluster,
             "" if alone else second,
             "" if alone else _short(found.margin[i]),
@@ -205,7 +205,7 @@ def write_table(found: ClusterTable, where: Path | TextIO) -> None:
         writer.writerow(row)
 
 
-def _guarded(text: str, guard: str) -> str:
+def guarded(text: str, guard: str) -> str:
     """The text, behind a guard if a spreadsheet would run it."""
     return guard + text if text.startswith(RUN_BY_SPREADSHEETS) else text
 

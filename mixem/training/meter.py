@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from mixem.distributed import size, total
 from mixem.methods import Step
@@ -42,9 +41,14 @@ class Meter:
         for name, value in (step.hits or {}).items():
             self._sum(f"hits {name}", wide(value))
         if (p := step.assignments) is not None:
-            chosen = F.one_hot(p.argmax(-1), p.shape[-1])
-            self._sum("usage", wide(chosen.sum(-2)))
-            confidence = wide(p.max(-1).values.mean(-1))
+            chosen, k = p.argmax(-1), p.shape[-1]
+            if chosen.ndim > 2:  # maps, always with sub-heads: counted without a copy of them
+                chosen = chosen.flatten(1)
+            counts = wide(p.new_zeros(*chosen.shape[:-1], k))
+            one = torch.ones((), dtype=counts.dtype, device=counts.device)
+            self._sum("usage", counts.scatter_add_(-1, chosen, one.expand_as(chosen)))
+            surest = p.amax(-1)
+            confidence = wide(surest.flatten(1).mean(1) if p.ndim > 2 else surest.mean())
             self._mean("confidence", [confidence, torch.ones_like(confidence)])
 
     def read(self, epoch: int, step: int, learning_rate: float) -> Epoch:

@@ -309,7 +309,7 @@ class _Step(nn.Module):
     def forward(self, views: Any, name: str, labels: torch.Tensor | None) -> Step:
         if labels is None:
             return self.method.step(views, name)
-        return self.method.supervised_step(views, labels)
+        return self.method.supervised_step(views, labels, name)
 
 
 def parallel(method: Method) -> nn.Module:

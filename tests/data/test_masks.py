@@ -108,5 +108,8 @@ def test_what_does_not_fit_is_refused(pairs):
         read(pairs)
     (pairs / "masks" / "deep").rmdir()
     (pairs / "masks").rmdir()
-    with pytest.raises(InputError, match="has no folder 'masks'; give one with the folders"):
+    folder, masks, names = read(pairs)
+    assert (len(folder.images), masks, names) == (2, None, ())
+    (pairs / "images").rename(pairs / "pictures")
+    with pytest.raises(InputError, match="has no folder 'images'; give one with the folders"):
         read(pairs)

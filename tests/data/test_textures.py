@@ -5,9 +5,10 @@ import hashlib
 import pytest
 import torch
 
+from mixem.clustering import nearest_centre, place_centres
 from mixem.data.textures import BLOCK, TEXTURES, textures
 from mixem.errors import InputError
-from mixem.evaluation import PixelCounts, nearest_centre, place_centres, segmentation_scores
+from mixem.evaluation import PixelCounts, segmentation_scores
 
 ALL = len(TEXTURES)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mixem.clustering import nearest_centre, place_centres
 from mixem.errors import InputError
 from mixem.evaluation import clustering_accuracy, majority_accuracy
 from mixem.evaluation.segmentation import (
@@ -13,8 +14,6 @@ from mixem.evaluation.segmentation import (
     PixelCounts,
     majority_pixels,
     match_pixels,
-    nearest_centre,
-    place_centres,
     scores_by,
     segmentation_scores,
 )

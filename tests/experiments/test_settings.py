@@ -15,6 +15,7 @@ from mixem.models import BACKBONES, make_backbone
 EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 
 
+SEGMENTED = ("coco-stuff-3", "coco-stuff", "potsdam-3", "potsdam")  # of table 4
 SCAN = {name for name in EXPERIMENTS if "/scan" in name}
 
 
@@ -40,6 +41,9 @@ def test_the_experiments_there_are():
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
         *SCAN,
+        *(f"{images}/iic-segmentation" for images in ("textures", "brain", *SEGMENTED)),
+        *(f"{images}/iic-segmentation-plus" for images in SEGMENTED),
+        *(f"{images}-3/iic-segmentation-lambda-1" for images in ("coco-stuff", "potsdam")),
     }
 
 
