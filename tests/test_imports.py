@@ -21,7 +21,7 @@ ALLOWED = {
     "schema": set(),
     "distributed": set(),
     "losses": {"distributed"},
-    "models": set(),
+    "models": {"distributed"},
     "data": {"distributed"},
     "clustering": set(),
     "evaluation": {"clustering"},
