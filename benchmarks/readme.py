@@ -137,10 +137,10 @@ def main() -> None:
         text += ["## Beside what is used instead\n", rows_table(rows).markdown() + "\n"]
     if why := missed(rows):
         text += ["Where the time goes where a goal is not met:\n", "\n".join(why) + "\n"]
-    if "launches" in chosen:
-        text += [LAUNCHES, launches.table().markdown() + "\n"]
     if "segmentation" in chosen:
         text += [HELD, held_table(segmentation.held(given.device)).markdown() + "\n"]
+    if "launches" in chosen:
+        text += [LAUNCHES, launches.table().markdown() + "\n"]
     if "growth" in chosen:
         found = growth.found(given.device, [*growth.growths(), *segmentation.growths()])
         text += [GROWTH, growth_table(found).markdown() + "\n"]

@@ -37,6 +37,7 @@ ALLOWED = {
         "devices",
         "distributed",
         "methods",
+        "models",
         "records",
         "schema",
     },
