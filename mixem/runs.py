@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet, own_path
+from mixem.data import ImageSet, network_of, own_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -373,9 +373,11 @@ def changes_of(experiment: Experiment) -> dict[str, Any]:
 def _public(experiment: Experiment) -> dict[str, Any]:
     """Settings by path; a folder's place is nobody else's business."""
     values = experiment.values()
-    kind, path = own_path(values["images"])
+    name, network = network_of(values["images"])
+    kind, path = own_path(name)
     if kind:
-        values["images"] = f"{kind}:{Path(path).name}"
+        at = f"@{network}" if network else ""
+        values["images"] = f"{kind}:{Path(path).name}{at}"
     return values
 
 
@@ -405,12 +407,13 @@ def _record(
             shape=tuple(sets.train.images.shape[1:]),
             skipped_files=len(sets.train.skipped),
             class_names=sets.train.class_names if plan.method.mapping == "identity" else (),
+            origin=dict(sets.train.origin),
         ),
         usage=found.usage,
         protocols=found.rows,
         counts=found.counts,
         curve=curve,
-        epoch=training.history[-1].epoch,
+        epoch=training.history[-1].epoch if training.history else 0,
         minutes=round(training.seconds / 60, 3),
         images_per_second=round(training.images_per_second, 1),
         precision=training.precision,

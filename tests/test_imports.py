@@ -46,6 +46,7 @@ ALLOWED = {
         "clustering",
         "data",
         "distributed",
+        "features",
         "methods",
         "models",
         "schema",

@@ -355,9 +355,10 @@ def _report(finished: "Run") -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mixem.data import load_images
+    from mixem.data import load_images, network_of
     from mixem.devices import resolve_device
     from mixem.experiments.settings import whole
+    from mixem.features import load_vectors
     from mixem.records import Table
     from mixem.runs import load_run
     from mixem.scoring import evaluate
@@ -370,9 +371,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError("--split was given without --images; give both")
     else:
         split = experiment.test_split
-    channels, size, _ = finished.record.data.shape
+    shape, (_, network) = finished.record.data.shape, network_of(experiment.images)
 
     def load(split: str) -> "ImageSet":
+        if network:
+            name = options.images or experiment.images
+            name = name if network_of(name)[1] else f"{name}@{network}"
+            return load_vectors(name, split=split, root=options.data, download=options.download)
+        channels, size, _ = shape
         return load_images(
             options.images or experiment.images,
             split=split,
