@@ -39,8 +39,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
     That is bfloat16 on a GPU that has it, NVIDIA's from compute capability 8.0 on (Ampere, 2020).
     Those from 7.0 on, such as the T4 and the V100, only imitate it, slowly, and have float16 (with
-    a scaler for the gradients, see :func:`mixem.training.step.make_scaler`). All others, and a
-    CPU, have float32.
+    a scaler for the gradients). All others, and a CPU, have float32.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}; give {', '.join(PRECISIONS)}")
