@@ -12,6 +12,7 @@ from pathlib import Path
 
 import augment
 import growth
+import launches
 import losses
 import segmentation
 import steps
@@ -38,6 +39,11 @@ more than {growth.TOLERANCE}. Fixed costs make an exponent smaller, outgrown cac
 Times are the least of the rounds; the memory is what a loss holds at most beyond its arguments.
 Only NT-Xent grows with the square of the batch, by its 2B x 2B similarities. Its memory does not
 grow with the embedding: it never holds a vector for each pair.
+"""
+LAUNCHES = """## Operations a step
+
+What a training step asks of its device, by part of the step: on a GPU each is a launch or more, and
+small networks wait for them. Counted on the CPU; what only makes a view of a tensor is left out.
 """
 PARTS = {
     "augment": augment.rows,
@@ -112,13 +118,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], metavar="PART")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "launches", "growth"], metavar="PART")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("README.md"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     load = os.getloadavg()[0]  # before we add to it
     text = [PREFACE, f"On {machine(given.device)}; load {load:.1f} before the run.\n"]
-    chosen = given.only or [*PARTS, "growth"]
+    chosen = given.only or [*PARTS, "launches", "growth"]
     rows = []
     for part in PARTS:
         if part in chosen:
@@ -131,6 +137,8 @@ def main() -> None:
         text += ["Where the time goes where a goal is not met:\n", "\n".join(why) + "\n"]
     if "segmentation" in chosen:
         text += [HELD, held_table(segmentation.held(given.device)).markdown() + "\n"]
+    if "launches" in chosen:
+        text += [LAUNCHES, launches.table().markdown() + "\n"]
     if "growth" in chosen:
         found = growth.found(given.device, [*growth.growths(), *segmentation.growths()])
         text += [GROWTH, growth_table(found).markdown() + "\n"]

@@ -39,7 +39,7 @@ from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
 from mixem.training.step import require_seed, seeded
 
-__all__ = ["Plan", "Run", "default_folder", "load_run", "prepare", "run"]
+__all__ = ["Plan", "Run", "changes_of", "default_folder", "load_run", "prepare", "run"]
 
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
@@ -182,10 +182,23 @@ def run(
         The finished run, or None if ``max_minutes`` ended it early; call again to go on.
 
     Raises:
-        InputError: For impossible settings, missing data, a folder of another run.
+        InputError: For impossible settings, missing data, a folder of another run. Also for a
+            training that is not finished after ``$MIXEM_MOST_MINUTES``, where that is set and
+            ``max_minutes`` is not: the cells of a notebook shall not take hours. What was trained
+            is kept.
     """
     began = time.monotonic()
     sitting = dataclasses.replace(sitting or Sitting(), **changes)
+    if sitting.max_minutes is None and (most := os.environ.get("MIXEM_MOST_MINUTES")):
+        given = dataclasses.replace(sitting, max_minutes=_minutes(most))
+        options = {"images": images, "out": out, "start": start, "root": root, "download": download}
+        if found := run(experiment, seed=seed, sitting=given, **options):  # type: ignore[arg-type]
+            return found
+        name = experiment if isinstance(experiment, str) else experiment.name
+        raise InputError(
+            f"{name}, seed {seed}, is not trained yet and takes more than the {most} minutes of "
+            f"MIXEM_MOST_MINUTES; train it before, as python -m mixem reproduce {name} does"
+        )
     if processes() > 1:
         connect(resolve_device(own_device(sitting.device)))
     plan = prepare(
@@ -227,6 +240,13 @@ def run(
         _conclude(plan, training, begun)
     wait()
     return load_run(plan.folder)
+
+
+def _minutes(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"MIXEM_MOST_MINUTES is {text!r}; give a number of minutes") from error
 
 
 def _conclude(plan: Plan, training: Training, origin: Run | None) -> None:
@@ -342,6 +362,23 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def changes_of(experiment: Experiment) -> dict[str, Any]:
+    """What a record of an experiment says was changed, by path, as JSON has it."""
+    values = _public(experiment)
+    plain = _public(EXPERIMENTS.get(experiment.name, experiment))
+    changed = {path: v for path, v in values.items() if v != plain.get(path, values)}
+    return json.loads(json.dumps(changed))
+
+
+def _public(experiment: Experiment) -> dict[str, Any]:
+    """Settings by path; a folder's place is nobody else's business."""
+    values = experiment.values()
+    kind, path = own_path(values["images"])
+    if kind:
+        values["images"] = f"{kind}:{Path(path).name}"
+    return values
+
+
 def _record(
     plan: Plan,
     training: Training,
@@ -350,18 +387,12 @@ def _record(
     curve: tuple[CurvePoint, ...],
 ) -> Record:
     experiment, sets = plan.experiment, plan.sets
-    values = experiment.values()
-    plain = EXPERIMENTS.get(experiment.name, experiment).values()
-    for settings in (values, plain):  # a folder's place is nobody else's business
-        kind, path = own_path(settings["images"])
-        if kind:
-            settings["images"] = f"{kind}:{Path(path).name}"
+    values = _public(experiment)
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
-    as_json = json.loads(json.dumps(values))
     return Record(
         experiment=experiment.name,
-        overrides={p: as_json[p] for p, v in values.items() if v != plain.get(p, values)},
+        overrides=changes_of(experiment),
         seed=plan.seed,
         data=Data(
             name=values["images"],
@@ -389,7 +420,7 @@ def _record(
         compiled=training.compiled,
         peak_memory=training.peak_memory,
         start=_start(origin.record) if origin else None,
-        settings=as_json,
+        settings=json.loads(json.dumps(values)),
         history=tuple(dataclasses.replace(row, seconds=None) for row in thinned),
         versions=versions(),
         source=source_fingerprint(),

@@ -1,6 +1,8 @@
 """One step of every method; run by test_distributed.py in one process and in several.
 
-python -m torch.distributed.run --nproc-per-node 2 tests/share_of_a_step.py FILE
+python -m torch.distributed.run --nproc-per-node 2 tests/share_of_a_step.py FILE [DEVICE]
+
+test_cuda.py compares a GPU with the CPU by the same steps.
 """
 
 import dataclasses
@@ -69,17 +71,21 @@ CASES = [
 ]
 
 
-def wide(views):
-    """Views in float64."""
-    if hasattr(views, "_replace"):
-        return views._replace(plain=views.plain.double(), other=views.other.double())
-    return [wide(v) for v in views] if isinstance(views, list) else views.double()
+def wide(views, device=CPU):
+    """Views in float64, on the device; whole numbers stay."""
+    if views is None:
+        return None
+    if isinstance(views, torch.Tensor):
+        return views.to(device, torch.float64) if views.is_floating_point() else views.to(device)
+    parts = [wide(v, device) for v in views]
+    return type(views)(*parts) if hasattr(views, "_fields") else parts
 
 
-def step(make, name, labelled, done):
+def step(make, name, labelled, done, device=CPU):
     """Loss, gradients by parameter, and buffers, of a step on this process's share."""
     torch.manual_seed(0)
-    method = make().double().train()
+    method = make().double().train()  # the weights of every device are drawn on the CPU
+    method.to(device)
     images = load_images("digits", split="train+test")
     with together(CPU):
         pixels = images.images[rank() : IMAGES : size()]
@@ -90,10 +96,13 @@ def step(make, name, labelled, done):
             # A bank that is one image short of being full, in every process the same.
             labels = labels > 3
             kept = torch.rand(4, IMAGES, method.feature_size, generator=seeded(0, "bank", 0))
-            method.banked.append((kept.double(), method.compare(kept.double()).detach()))
+            kept = kept.double().to(device)
+            method.banked.append((kept, method.compare(kept).detach()))
         method.before_step(done)
         network = parallel(method)
-        views = wide(method.draw_views(pixels, seeded(0, "views", 3)))
+        views = wide(method.draw_views(pixels, seeded(0, "views", 3)), device)
+        if labels is not None and not method.labels_on_host:
+            labels = labels.to(device)
         terms = network(views, name, labels).terms
         sum(terms.values()).backward()
         loss = {name: total(value.detach()) / size() for name, value in terms.items()}
@@ -103,7 +112,8 @@ def step(make, name, labelled, done):
 
 def main():
     """Write what every case gives, from the first process."""
-    found = {title: step(*case) for title, *case in CASES}
+    device = torch.device(sys.argv[2]) if len(sys.argv) > 2 else CPU
+    found = {title: step(*case, device) for title, *case in CASES}
     if leads():
         torch.save(found, sys.argv[1])
 

@@ -214,6 +214,42 @@ def test_seconds_an_epoch_beside_the_goal(module, monkeypatch):
     assert "forward" in row.why()
 
 
+# Launches ----------------------------------------------------------------------------------------
+
+
+def test_operations_are_counted_and_views_are_not(module):
+    launches = module("launches")
+    a = torch.ones(2, 3)
+    with launches.Dispatched() as counter:
+        (a + a).view(-1)[1:].unsqueeze(0).mul_(2)
+    assert counter.counts == {"add": 1, "mul_": 1}
+
+
+def test_operations_of_a_step_do_not_depend_on_batch_or_threads(module, monkeypatch):
+    launches = module("launches")
+    found = launches.count("digits/simclr")
+    assert list(found) == ["images"]
+    assert list(found["images"]) == list(launches.PARTS)
+    assert found["images"]["loss"]["convolution"] == 3
+    assert found["images"]["backward"]["convolution_backward"] == 3
+    assert found["images"]["optimiser"]["_fused_adam_"] == 1
+    monkeypatch.setattr(launches, "BATCH", 32)
+    assert launches.count("digits/simclr") == found
+
+
+def test_operations_beside_the_goal(module, monkeypatch):
+    launches = module("launches")
+    some = {"images": {part: launches.Counter(a=2) for part in launches.PARTS}}
+    monkeypatch.setattr(launches, "count", lambda name: some)
+    monkeypatch.setattr(launches, "GOALS", {"one": 10, "other": 9})
+    found = [(row[0], *row[-3:]) for row in launches.table(("one", "other", "third")).rows]
+    assert found == [
+        ("one", "10", "10", "met"),
+        ("other", "10", "9", "not met"),
+        ("third", "10", "", ""),
+    ]
+
+
 # Growth ------------------------------------------------------------------------------------------
 
 
@@ -274,12 +310,15 @@ def test_an_exponent_above_the_expected_one_is_called_steeper(module):
 
 def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     timing, growth, readme = module("timing"), module("growth"), module("readme")
+    launches = module("launches")
     times = {"ours": [1.0, 1.0], "theirs": [2.0, 4.0]}
     row = timing.row("a loss", times, "ours", "theirs", goal=3.0)
     slow = timing.row("a step", times, "ours", "theirs", goal=4.0, why=lambda: "`mm` 90%")
     one = growth.Found(growth.growths()[0], [1.0, 4.0], [100, 400], 2.0, 2.0)
     monkeypatch.setattr(readme, "PARTS", {"losses": lambda device: [row, slow]})
     monkeypatch.setattr(growth, "found", lambda device, every: [one])
+    counted = readme.Table(("experiment", "in all"), (("digits/one", "7"),))
+    monkeypatch.setattr(launches, "table", lambda: counted)
     monkeypatch.setattr(readme, "machine", lambda device: f"a {device}")
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     out = tmp_path / "README.md"
@@ -293,6 +332,7 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     assert "- a loss" not in text
     assert "On a cpu; load" in text
     assert "2.00 (2)" in text
+    assert ["digits/one", "7"] in cells
 
     out.unlink()
     capsys.readouterr()

@@ -21,7 +21,7 @@ ALLOWED = {
     "schema": set(),
     "distributed": set(),
     "losses": {"distributed"},
-    "models": set(),
+    "models": {"distributed"},
     "data": {"distributed"},
     "clustering": set(),
     "evaluation": {"clustering"},
@@ -37,6 +37,7 @@ ALLOWED = {
         "devices",
         "distributed",
         "methods",
+        "models",
         "records",
         "schema",
     },
@@ -75,6 +76,7 @@ ALLOWED = {
         "training",
     },
 }
+ALLOWED["reproduce"] = ALLOWED["profile"] | {"checkpoint", "profile", "runs", "schema"}
 # May import what they like, and nobody them.
 TOP = ("cli", "plots", "sorting", "__main__", "__init__")
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _memory_is_full(error):
             raise
         advice = "give --device cpu"
-        if options.command in (_train, _profile, _verify):
+        if options.command in (_train, _profile, _verify, _reproduce):
             advice = (
                 "give a smaller batch and as many more of them a step, such as --set "
                 "training.batch_size=128 --set training.accumulate=2; what was saved last is intact"
@@ -110,6 +110,23 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--results", type=Path, help="also put the record into this folder")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
 
+    queue = command("reproduce", _reproduce, "train what the book's tables lack, or list it")
+    queue.add_argument("rows", nargs="*", metavar="ROW", help="rows of the list (default: all)")
+    queue.add_argument("--list", action="store_true", help="the rows in order of value, and go")
+    queue.add_argument("--minutes", type=float, help="stop cleanly after this time")
+    queue.add_argument(
+        "--fit-minutes", type=float, metavar="M",
+        help="of a single row: scale the length of its training to this time",
+    )  # fmt: skip
+    queue.add_argument("--seed", type=int, default=0, help="of --fit-minutes")
+    queue.add_argument("--start", type=Path, help="finished run to start from, of --fit-minutes")
+    queue.add_argument("--images", help="other images in the same splits, such as folder:PATH")
+    queue.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
+    queue.add_argument("--quiet", action="store_true", help="no progress bar")
+    _data_options(queue)
+    _device_option(queue)
+    _precision_options(queue)
+
     profile = command("profile", _profile, "show where a training step's time goes")
     _experiment_options(profile)
     profile.add_argument("--steps", type=int, default=20, help="how many to time (default: 20)")
@@ -152,7 +169,11 @@ def _experiment_options(parser: argparse.ArgumentParser) -> None:
     )
     _data_options(parser)
     _device_option(parser)
-    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    _precision_options(parser)
+
+
+def _precision_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--compile", action="store_true", help="let torch.compile help, if it can")
 
 
@@ -236,6 +257,50 @@ def _sitting(options: argparse.Namespace) -> "Sitting":
         checkpoint_seconds=options.checkpoint_seconds,
         progress=not options.quiet,
     )
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from functools import partial
+
+    from mixem.records import load_records
+    from mixem.reproduce import fit, listing, reproduce, rows_named
+    from mixem.training import Sitting
+
+    say = partial(print, flush=True)
+    rows = rows_named(options.rows)
+    sitting = Sitting(
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+        progress=not options.quiet,
+    )
+    if options.list:
+        records = load_records(options.results) if options.results.is_dir() else []
+        aside = partial(print, file=sys.stderr, flush=True)
+        print(listing(rows, records, sitting=sitting, images=options.images, say=aside))
+        return 0
+    how: dict[str, Any] = {
+        "results": options.results,
+        "minutes": options.minutes,
+        "images": options.images,
+        "root": options.data,
+        "download": options.download,
+        "sitting": sitting,
+        "say": say,
+    }
+    if options.fit_minutes is not None:
+        if len(options.rows) != 1:
+            raise InputError("--fit-minutes is for a single row; give its name")
+        found = fit(rows[0], options.fit_minutes, seed=options.seed, start=options.start, **how)
+        return STOPPED if found is None else 0
+    progress = reproduce(rows, **how)
+    if progress.stopped:
+        return STOPPED
+    if progress.failed:
+        raise InputError(f"{len(progress.failed)} of the runs were left out; see above")
+    if not progress.done:
+        say("nothing is missing")
+    return 0
 
 
 def _profile(options: argparse.Namespace) -> int:

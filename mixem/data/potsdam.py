@@ -125,7 +125,7 @@ def _blocks(
     """Sheet by sheet the tiles with their masks as a fifth channel ``(n, 5, 200, 200)``."""
     for name, (picture, labels) in sheets.items():
         pixels = _halved(np.asarray(_decoded(picture, 4)))
-        mask = np.full(pixels.shape[:2], UNKNOWN, np.uint8)
+        mask: NDArray[np.uint8] = np.full(pixels.shape[:2], UNKNOWN, np.uint8)
         if labels is not None:
             mask = _classes(np.asarray(_decoded(labels, 3))[::2, ::2])
             mask = mask[: pixels.shape[0], : pixels.shape[1]]

@@ -124,6 +124,8 @@ class Method(nn.Module):
             the two share: "images" and backbone; "views" as well; or "nothing", so that the start
             is taken as it is. None if not.
         rests_parts: Not every step uses all of the network.
+        labels_on_host: :meth:`supervised_step` gets its labels on the CPU, wherever the views are,
+            to choose images by them without waiting for a GPU.
         outputs: What :func:`extract` can ask for.
         channels: Of the images it was made for; None if that is not known.
 
@@ -139,6 +141,7 @@ class Method(nn.Module):
     mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
     takes_start: ClassVar[Literal["images", "views", "nothing"] | None] = None
     rests_parts: ClassVar[bool] = False
+    labels_on_host: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = (
         "features",
         "embeddings",

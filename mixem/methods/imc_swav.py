@@ -11,7 +11,7 @@ from torch import nn
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet
-from mixem.distributed import gather
+from mixem.distributed import gather, size
 from mixem.errors import InputError
 from mixem.losses import infomax, logit_penalty, swapped_prediction
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
@@ -91,6 +91,7 @@ class IMCSwAV(Method):
     Settings = IMCSwAVSettings
     clusters_itself = True
     rests_parts = True
+    labels_on_host = True
     outputs = (*Method.outputs, "logits", "scores")
 
     def __init__(
@@ -173,9 +174,14 @@ class IMCSwAV(Method):
         features = self.by_view(self.backbone, views)
         scores = self.compare(features)
         # Of several processes each keeps the images of all, and learns from them.
-        chosen = gather(labels.to(torch.uint8)).bool()
+        chosen = labels
+        if size() > 1:
+            chosen = gather(labels.to(scores.device, torch.uint8)).bool().cpu()
+        rows = chosen.nonzero()[:, 0]
+        rows = rows.pin_memory() if scores.is_cuda else rows  # or the copy would wait
+        rows = rows.to(scores.device, non_blocking=True)
         images = [gather(x.detach().transpose(0, 1)) for x in (features, scores)]
-        self.banked.append(tuple(x[chosen].transpose(0, 1) for x in images))
+        self.banked.append(tuple(x[rows].transpose(0, 1) for x in images))
         if sum(x.shape[1] for x, _ in self.banked) < len(chosen):
             return self._step(scores)
         known = [torch.cat(parts, 1) for parts in zip(*self.banked, strict=True)]

@@ -34,6 +34,11 @@ FORMAT = 2
 METRICS = ("accuracy", "nmi", "ari")
 PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
 Scores = dict[str, float]
+# What a shortened schedule changes together.
+SCALED = {
+    f"training.{name}"
+    for name in ("scaled_from", "epochs", "constant_epochs", "warmup_steps", "snapshots")
+}
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ class Record:
         epoch: The last one, which is the one scored.
         minutes: Of training, over all sittings; without the start's.
         images_per_second: Of training.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float16".
         hardware: What it ran on.
         settings: Every setting, by path.
         history: At most 60 epochs, the last one among them.
@@ -230,10 +235,17 @@ class Record:
         return self.protocols[0].scores
 
     @property
+    def scaled(self) -> str:
+        """Of a shortened training its length in words, "" of a whole one."""
+        whole = self.overrides.get("training.scaled_from")
+        return f"{self.epoch} of {whole} epochs, schedule scaled" if whole else ""
+
+    @property
     def variant(self) -> str:
         """The changed settings in words, "" if there are none.
 
-        A setting goes by the last part of its path, or by all of it where others end alike.
+        A setting goes by the last part of its path, or by all of it where others end alike. A
+        shortened schedule is one change: :attr:`scaled`.
         """
         ends = Counter(path.split(".")[-1] for path in self.settings)
 
@@ -241,7 +253,9 @@ class Record:
             end = path.split(".")[-1]
             return path if ends[end] > 1 else end
 
-        return ", ".join(f"{named(path)}={value}" for path, value in self.overrides.items())
+        left = {p: v for p, v in self.overrides.items() if not (self.scaled and p in SCALED)}
+        settings = (f"{named(path)}={value}" for path, value in left.items())
+        return ", ".join([*[self.scaled] * bool(self.scaled), *settings])
 
     @property
     def kind(self) -> tuple[str, str, str]:
