@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import augment
+import features
 import growth
 import launches
 import losses
@@ -47,6 +48,7 @@ small networks wait for them. Counted on the CPU; what only makes a view of a te
 """
 PARTS = {
     "augment": augment.rows,
+    "features": features.rows,
     "losses": losses.rows,
     "segmentation": segmentation.rows,
     "steps": steps.rows,

@@ -42,10 +42,12 @@ ALLOWED = {
         "schema",
     },
     "scoring": {"clustering", "data", "evaluation", "methods", "records"},
+    "yardsticks": {"clustering", "data", "evaluation", "methods", "records"},
     "experiments": {
         "clustering",
         "data",
         "distributed",
+        "features",
         "methods",
         "models",
         "schema",

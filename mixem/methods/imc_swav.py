@@ -67,6 +67,7 @@ class IMCSwAVSettings(MethodSettings):
     small_views: Augmentation | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, large=2, small=0, embedding_size=1, hidden=1, prototypes=2)
         at_least(self, iterations=0, entropy_weight=0, penalty_weight=0, frozen_steps=0)
         for name in ("temperature", "epsilon"):
@@ -119,6 +120,12 @@ class IMCSwAV(Method):
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
         """uint8 ``(B, C, h, w)`` to the large views ``(L, B, C, H, W)`` and the small ones."""
         return [views.several(images, count, generator) for views, count in self.groups]
+
+    def draw_pairs(
+        self, images: torch.Tensor, companions: torch.Tensor, generator: torch.Generator
+    ) -> list[torch.Tensor]:
+        """One group of two large views, of the images and of their companions."""
+        return [super().draw_pairs(images, companions, generator)]
 
     def before_step(self, step: int) -> None:
         """Give the prototypes unit length, and let them learn from a certain step on."""

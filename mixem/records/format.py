@@ -105,7 +105,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a run.
+    """The images of a run, or their features.
 
     Attributes:
         name: What :func:`mixem.data.load_images` calls them; of a folder, its last name alone.
@@ -115,9 +115,12 @@ class Data:
         test_split: Scored.
         test_images: How many.
         test_fingerprint: SHA-256 of their shape and pixels.
-        shape: Channels, height, width.
+        shape: Channels, height, width; of features their length.
         skipped_files: Files of a folder that could not be read.
         class_names: Of a classifier's classes, in their order; () for methods without labels.
+        origin: Of features: the network, the digest of its weights, where they are from, what they
+            have seen, their licence, the fingerprint of the pictures, how these were prepared, and
+            the minutes that it took.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Data:
     shape: tuple[int, ...]
     skipped_files: int = 0
     class_names: tuple[str, ...] = ()
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ class TrainConfig:
     """How a method is optimised; the defaults are MIX'EM's ``config.yaml`` and ``train.py``.
 
     Attributes:
-        epochs: Passes over the images.
+        epochs: Passes over the images; 0 for a method that trains nothing.
+        least_steps: Of the whole training: with so few images that ``epochs`` are fewer steps,
+            there are more epochs.
         batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
             batch is a batch. Of several processes each takes its part of it.
         accumulate: Batches whose gradients are added up before the weights change. The losses
@@ -58,11 +60,12 @@ class TrainConfig:
     optimiser: str = _default("adam", "the official code of all three papers")
     momentum: float = _default(0.9, "not used without the optimiser 'sgd'")
     scaled_from: int | None = _default(None, "the whole schedule")
+    least_steps: int = _default(0, "this book: as many as the epochs have")
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
-            ("accumulate", 1),
+            ("epochs", 0), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
+            ("accumulate", 1), ("least_steps", 0),
         ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
@@ -89,6 +92,14 @@ class TrainConfig:
                 f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
                 "give a positive rate and a decay of at least 0"
             )
+
+    def lasting(self, steps: int) -> "TrainConfig":
+        """These settings with as many epochs as ``least_steps`` asks for.
+
+        Args:
+            steps: Of one epoch.
+        """
+        return replace(self, epochs=max(self.epochs, -(-self.least_steps // max(1, steps))))
 
     def batch_for(self, images: ImageSet) -> int:
         """Images a batch of these.

@@ -34,6 +34,7 @@ from mixem.training.step import (
     make_passes,
     make_scaler,
     require_seed,
+    seeded,
 )
 
 __all__ = ["Training", "train"]
@@ -129,6 +130,8 @@ def train(
     }
     meter = Meter()
     scaler = make_scaler(precision, device)
+    if journal.state is None:
+        method.begin(passes[0].pixels, seeded(seed, "begin", 0, device))
     step = journal.begin(identity, method, optimiser, config, meter, scaler)
 
     first, name = step, sets[method.passes[0]].name

@@ -8,7 +8,7 @@ import bisect
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -67,7 +67,8 @@ class Pass:
     Attributes:
         batch: Images a batch.
         steps: Updates of the weights in one such pass.
-        companions: See :meth:`mixem.methods.Method.companions`.
+        companions: See :meth:`mixem.methods.Method.companions`; found when they are first asked
+            for, so that a training that goes on has its weights back.
 
     Raises:
         InputError: For too few images, or labels that the method needs and the images lack.
@@ -95,7 +96,12 @@ class Pass:
         self.on_host = method.labels_on_host
         keep = labels is None or self.on_host
         self.labels = labels if keep else labels.to(pixels.device)  # type: ignore[union-attr]
-        self.companions = method.companions(pixels)
+        self.method = method
+
+    @cached_property
+    def companions(self) -> torch.Tensor | None:
+        """Rows ``(N, m)``, or None."""
+        return self.method.companions(self.pixels)
 
     def order(self, seed: int, index: int) -> torch.Tensor:
         """The images in random order, another one for each ``index``; where the labels are."""
@@ -153,10 +159,11 @@ class Schedule:
     """
 
     def __init__(self, passes: list[Pass], config: TrainConfig):
-        self.passes, self.config = passes, config
+        self.passes = passes
         self.ends = list(itertools.accumulate(part.steps for part in passes))
         self.steps = self.ends[-1]
-        self.total = config.epochs * self.steps
+        self.config = config.lasting(self.steps)
+        self.total = self.config.epochs * self.steps
 
     def at(self, step: int) -> Now:
         """Where a step is, counted from 0."""
