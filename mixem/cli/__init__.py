@@ -419,7 +419,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in metrics)))
     of_a_folder = images.name.startswith("folder:") and finished.method.sorts == "images"
     if of_a_folder if options.yardsticks is None else options.yardsticks:
-        untrained = build(experiment, channels=channels, seed=0)
+        untrained = build(experiment, channels=shape[0], seed=0)
         for row in yardsticks(untrained.to(resolve_device(options.device)), images):
             scores = row.scores or {}
             rows.append((row.kind, *("–",) * 3, *(f"{scores[name]:.4f}" for name in metrics)))

@@ -250,7 +250,7 @@ _BRAIN = replace(
     test_split="train+test",
     clusters=3,
     views=replace(_TEXTURES.views, size=96),
-    settings=replace(_TEXTURES.settings, over_clusters=15, max_displacement=1),
+    settings=replace(_TEXTURES.settings, over_clusters=15, max_displacement=1, labelled_only=True),
     training=replace(_TEXTURES.training, epochs=6, constant_epochs=3, snapshots=(0, 1, 2, 4, 6)),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources={
@@ -261,6 +261,8 @@ _BRAIN = replace(
         "views": "as textures/iic-segmentation",
         "settings.over_clusters": "commands.txt: output_k_A of COCO-Stuff-3",
         "settings.passes": "the paper",
+        "settings.labelled_only": "this book: of the masks only that black is outside, or the "
+        "clusters are inside and outside",
         "settings.max_displacement": "this book: tissues are a few pixels wide",
         "protocol.fit_split": "this book: all slices",
     },
