@@ -15,6 +15,7 @@ import features
 import growth
 import launches
 import losses
+import methods
 import segmentation
 import steps
 import torch
@@ -52,6 +53,7 @@ PARTS = {
     "losses": losses.rows,
     "segmentation": segmentation.rows,
     "steps": steps.rows,
+    "methods": methods.rows,
 }
 HELD = """## Memory of IIC's segmentation loss
 

@@ -138,13 +138,12 @@ def prepare(
     method = build(experiment, channels=sets.train.channels, seed=seed)
     method.targets(sets.train)
     origin = start_of(experiment) if experiment.start else None
-    if start and not origin:
-        raise InputError(f"{experiment.name} starts from random weights; leave the start out")
     if origin and not start:  # an untrained start shows whether the trained one will fit
         trial = build(origin, channels=sets.train.channels, seed=seed)
         copy.deepcopy(method).start_from(trial)
-    folder = Path(out) if out else default_folder(experiment, seed, sets.train)
-    return Plan(experiment, seed, sets, method, folder, Path(start) if start else None, origin)
+    begun = Path(start) if start else None
+    folder = Path(out) if out else default_folder(experiment, seed, sets.train, begun)
+    return Plan(experiment, seed, sets, method, folder, begun, origin)
 
 
 def run(
@@ -170,9 +169,10 @@ def run(
         out: Folder of the run. By default one under ``runs/`` (or ``$MIXEM_RUNS``) whose name is
             made of experiment, seed, data, settings and source code, so that a changed library
             never shows a stale number.
-        start: Finished run to start from, of an experiment that has a start; by default the one
-            of the same seed that the experiment names, trained first if need be (in ``out/start``
-            if ``out`` is given).
+        start: Finished run to start from: of the same method, to go on with all of its weights,
+            on other images or for more epochs; or of the method that the experiment starts from.
+            By default the run of the same seed that the experiment names, trained first if need be
+            (in ``out/start`` if ``out`` is given).
         root: Folder of the data sets; see :func:`mixem.data.load_images`.
         download: Fetch the data set if it is not there.
         sitting: Where it runs, how precisely, for how long (the start's training included).
@@ -205,7 +205,9 @@ def run(
         experiment, seed=seed, images=images, out=out, start=start, root=root, download=download
     )
     begun = load_run(plan.start) if plan.start and not plan.finished else None
-    if begun:
+    if begun and type(begun.method) is type(plan.method):
+        plan.method.go_on_from(begun.method)
+    elif begun:
         plan.method.start_from(begun.method)
     with _claimed(plan.folder, plan.identity()):
         if plan.finished:
@@ -311,10 +313,14 @@ def load_run(folder: str | Path) -> Run:
     return Run(folder, method, experiment, record, history)
 
 
-def default_folder(experiment: Experiment, seed: int, images: ImageSet) -> Path:
+def default_folder(
+    experiment: Experiment, seed: int, images: ImageSet, start: Path | None = None
+) -> Path:
     """``runs/NAME-seedN-KEY``; the key is made of everything the result depends on."""
     parts = [experiment.to_dict(), images.fingerprint, source_fingerprint()]
-    if experiment.start:
+    if start:
+        parts.append(str(start.resolve()))
+    elif experiment.start:
         parts.append(start_of(experiment).to_dict())
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
     name = experiment.name.replace("/", "-")
@@ -392,9 +398,11 @@ def _record(
     values = _public(experiment)
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
+    warm = origin and (not experiment.start or type(origin.method) is type(plan.method))
+    begun_from = {"start": origin.record.experiment} if origin and warm else {}
     return Record(
         experiment=experiment.name,
-        overrides=changes_of(experiment),
+        overrides=changes_of(experiment) | begun_from,
         seed=plan.seed,
         data=Data(
             name=values["images"],

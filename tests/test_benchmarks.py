@@ -214,6 +214,57 @@ def test_seconds_an_epoch_beside_the_goal(module, monkeypatch):
     assert "forward" in row.why()
 
 
+# Methods -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["MIX'EM", "IIC", "IMC-SwAV"])
+def test_the_published_way_has_the_same_loss_and_gradients(module, name):
+    methods = module("methods")
+    images = torch.randint(256, (12, 3, 32, 32), dtype=torch.uint8)
+    ours, theirs = (methods.made(name).double() for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    views = ours.draw_views(images, generator)
+    if name == "IIC":  # (1 + r, B, ...): the plain one and the others
+        views = views.double()
+        cut = [views[:1].transpose(0, 1), views[1:].transpose(0, 1)]
+    elif name == "IMC-SwAV":
+        views = [group.double() for group in views]
+        cut = [group.transpose(0, 1) for group in views]
+    else:
+        views = views.double()
+        cut = [views.transpose(0, 1)]
+    for one in (ours, theirs):
+        one.before_step(methods.LATE)
+    one_pass = "main" if name == "IIC" else "images"
+    loss = sum(ours.step(views, one_pass).terms.values())
+    other = methods.LOSSES[name](theirs, cut)
+    loss.backward()
+    other.backward()
+    torch.testing.assert_close(other, loss, rtol=1e-6, atol=1e-7)
+    pairs = [
+        (a.grad, b.grad)
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+        if a.grad is not None
+    ]
+    flat = [torch.cat([g.flatten() for g in side]) for side in zip(*pairs, strict=True)]
+    assert ((flat[0] - flat[1]).norm() / flat[0].norm()).item() < 1e-5
+
+
+def test_a_step_of_each_method_beside_the_published_way(module, monkeypatch):
+    methods = module("methods")
+    monkeypatch.setattr(
+        methods, "loader", lambda data, size: torch.utils.data.DataLoader(data, size)
+    )
+    row = methods.compare("MIX'EM", "cpu", batch_size=4, batches=1, rounds=1)
+    assert row.what == "MIX'EM step, small ResNet, batch 4"
+    assert row.goal == 4.0
+    assert row.ratio.median == pytest.approx(row.theirs.median / row.ours.median)
+    crops = methods.pictures("IMC-SwAV", torch.zeros(2, 3, 32, 32, dtype=torch.uint8))[1]
+    assert [tuple(group.shape) for group in crops] == [(2, 3, 32, 32), (4, 3, 18, 18)]
+    crops = methods.pictures("IIC", torch.zeros(2, 3, 32, 32, dtype=torch.uint8))[1]
+    assert [tuple(group.shape) for group in crops] == [(1, 3, 32, 32), (3, 3, 32, 32)]
+
+
 # Launches ----------------------------------------------------------------------------------------
 
 

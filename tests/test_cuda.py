@@ -52,6 +52,16 @@ RECIPES = {
 }
 
 
+# On the CPU, where only the tests are tried, small networks do.
+SMALL = {
+    "resnet18-cifar": "small-resnet18",
+    "resnet18-stl": "small-resnet18",
+    "clusternet5g-batch": "clusternet6c-16-batch",
+    "clusternet5g-penultimate": "small",
+    "clusternet6c-batch": "clusternet6c-16-batch",
+}
+
+
 @pytest.fixture(scope="module")
 def device():
     return resolve_device(NAME)
@@ -68,6 +78,8 @@ def made(title, batch=16):
     """A recipe's method, random images of its set, some without a label, and its training."""
     name = title.split(",")[0]
     experiment = get(name).override(training__batch_size=batch, **RECIPES[title])
+    if not REAL:
+        experiment = experiment.override(backbone=SMALL.get(experiment.backbone, "small"))
     channels, side, classes, _ = SHAPES.get(experiment.images, (1, 8, 10, {}))
     random = torch.Generator().manual_seed(0)
     shape = (4 * batch, channels, side, side)
@@ -240,8 +252,10 @@ def test_two_processes_on_one_gpu_compute_what_one_does(device, tmp_path):
         alone = share_of_a_step.step(*CASES[title], device)
         for name, value in alone["loss"].items():
             near(found["loss"][name], value, 1e-7)
-        for name, value in alone["gradients"].items():
-            near(found["gradients"][name], value, 1e-6)
+        both = [
+            torch.cat([g.flatten().cpu() for g in f["gradients"].values()]) for f in (found, alone)
+        ]
+        near(*both, 1e-7)  # together: some are 0 but for rounding
 
 
 @gpu_only

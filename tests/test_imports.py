@@ -42,6 +42,7 @@ ALLOWED = {
         "schema",
     },
     "scoring": {"clustering", "data", "evaluation", "methods", "records"},
+    "yardsticks": {"clustering", "data", "evaluation", "methods", "records"},
     "experiments": {
         "clustering",
         "data",

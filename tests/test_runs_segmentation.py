@@ -15,8 +15,14 @@ from mixem.experiments import get
 from mixem.records import load_records, read_record, save_record, summarise
 from mixem.runs import load_run, run
 
-SMALL = {"views.size": 16, "training.epochs": 1, "training.batch_size": 10,
-         "training.snapshots": (0, 1), "settings.max_displacement": 1}  # fmt: skip
+SMALL = {
+    "views.size": 16,
+    "training.epochs": 1,
+    "training.batch_size": 10,
+    "training.snapshots": (0, 1),
+    "training.constant_epochs": 1,
+    "settings.max_displacement": 1,
+}
 
 
 def small(**changes):

@@ -3,8 +3,9 @@
 python tests/without_values.py
 
 Tensors are without values, on a device without memory: a sum of tensors on different devices is an
-error. Reading a value, which makes a real run wait, gives 1 here and is counted. Everything is
-kept until the process ends by itself: PyTorch crashes when it frees networks on such a device.
+error. Reading a value, which makes a real run wait, gives a fixed one here and is counted.
+Everything is kept until the process ends by itself: PyTorch crashes when it frees networks on such
+a device.
 """
 
 import contextlib
@@ -75,10 +76,11 @@ def prepare():
     torch.rand = lambda *n, generator=None, **how: rand(*n, **how)
     torch.randperm = lambda *n, generator=None, **how: randperm(*n, **how)
     torch.Tensor.uniform_ = lambda self, *bounds, generator=None: self
+    torch.Tensor.bernoulli_ = lambda self, *share, generator=None: self
     torch.Generator = Generator
     mixem.data.augment.draw_order = lambda _: ["hue", "contrast"]
     torch.Tensor.pin_memory = lambda self: self
-    for name, value in (("__bool__", True), ("item", 1.0), ("__int__", 1), ("__float__", 1.0)):
+    for name, value in (("__bool__", True), ("item", 1.0), ("__int__", 0), ("__float__", 1.0)):
         setattr(torch.Tensor, name, counted(name, value, getattr(torch.Tensor, name)))
 
     def chosen(self, images):  # an index by a tensor on a GPU reads it

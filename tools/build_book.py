@@ -5,7 +5,8 @@
 The book is put together in OUT/_build/source, so that executed chapters reach the HTML without
 touching the committed ones. The HTML is in OUT/_build/html. Any warning is an error.
 
-With --partly a chapter that was not run, or failed, is the committed one.
+With --partly a chapter that was not run, or failed, is the committed one, and warnings are only
+printed.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def build(chapters: Path, out: Path, *, partly: bool = False) -> Path:
     Args:
         chapters: Folder of the executed notebooks.
         out: The HTML goes to ``out/_build/html``.
-        partly: Notebooks that are missing there are the committed ones.
+        partly: Notebooks that are missing there are the committed ones; warnings are no errors.
 
     Raises:
         subprocess.CalledProcessError: If a page has a warning or an error.
@@ -65,7 +66,7 @@ def build(chapters: Path, out: Path, *, partly: bool = False) -> Path:
     stage(chapters, source, partly=partly)
     # --all: a page left from an earlier build would not show its warnings again.
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
-    options = ["--path-output", str(out), "--all", "-W", "-n", "--keep-going"]
+    options = ["--path-output", str(out), "--all", "-n", "--keep-going", *["-W"] * (not partly)]
     # The reference shows the library beside this file, whatever else is installed.
     tools = Path(__file__).parent
     path = os.pathsep.join(filter(None, [str(ROOT), str(tools), os.environ.get("PYTHONPATH")]))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # what trains takes seconds to import: each command does it f
 
 __all__ = ["main"]
 
+SHOWN = 30  # classes and clusters of which a table is shown
+NAMED = 3  # classes that are named in a message
 STOPPED = 3  # exit code of a run that is not finished
 # Those of mixem.records, of images and of pixels, which need not be loaded for --help.
 METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")
@@ -135,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, help="folder of the run")
     evaluate.add_argument("--images", help="other images than the experiment's")
     evaluate.add_argument("--split", help="split of --images (default: all of them)")
+    evaluate.add_argument(
+        "--yardsticks", action=argparse.BooleanOptionalAction,
+        help="also score k-means on pixels and other yardsticks (default: for folders)",
+    )  # fmt: skip
     _data_options(evaluate)
     _device_option(evaluate)
 
@@ -357,11 +363,13 @@ def _report(finished: "Run") -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from mixem.data import load_images, network_of
     from mixem.devices import resolve_device
+    from mixem.experiments.build import build
     from mixem.experiments.settings import whole
     from mixem.features import load_vectors
     from mixem.records import Table
     from mixem.runs import load_run
     from mixem.scoring import evaluate
+    from mixem.yardsticks import yardsticks
 
     finished = load_run(options.run)
     experiment = finished.experiment
@@ -389,6 +397,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
 
     images = load(split)
+    if finished.method.mapping == "identity" and finished.record.data.class_names:
+        images = _of_classes(images, finished.record.data.class_names)
     fit_split = split if options.images else experiment.protocol.fit_split
     found = evaluate(
         finished.method.to(resolve_device(options.device)),
@@ -407,6 +417,13 @@ def _evaluate(options: argparse.Namespace) -> int:
             of_kmeans = (s["layer"], "yes" if s["normalise"] else "no", s["init"])
         scores = row.scores or {}
         rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in metrics)))
+    of_a_folder = images.name.startswith("folder:") and finished.method.sorts == "images"
+    of_a_folder = of_a_folder and not network
+    if of_a_folder if options.yardsticks is None else options.yardsticks:
+        untrained = build(experiment, channels=images.channels, seed=0)
+        for row in yardsticks(untrained.to(resolve_device(options.device)), images):
+            scores = row.scores or {}
+            rows.append((row.kind, *("–",) * 3, *(f"{scores[name]:.4f}" for name in metrics)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
     print(Table(("assigned by", "layer", "normalised", "start", *metrics), tuple(rows)))
     of_classes = [name for name in found.metrics if name.startswith("iou ")]
@@ -414,7 +431,25 @@ def _evaluate(options: argparse.Namespace) -> int:
         print("\nof each class, by the main protocol:")
         each = tuple((name, f"{found.metrics[name]:.4f}") for name in of_classes)
         print(Table(("", ""), each))
+    if of_a_folder and found.counts and len(found.counts) <= SHOWN >= len(found.counts[0]):
+        print("\npictures of each folder in each cluster:")
+        of_folders = zip(images.class_names, found.counts, strict=False)
+        counted = tuple((name, *map(str, counts)) for name, counts in of_folders)
+        print(Table(("folder", *map(str, range(len(found.counts[0])))), counted))
     return 0
+
+
+def _of_classes(images: "ImageSet", names: tuple[str, ...]) -> "ImageSet":
+    """Images with the classes of a run, matched by name; says which it does not know."""
+    strange = [name for name in images.class_names if name not in names]
+    images = images.with_classes(names)
+    if strange:
+        print(
+            f"mixem: the run has no class {', '.join(strange[:NAMED])}; pictures of "
+            f"{len(strange)} such folders are not scored",
+            file=sys.stderr,
+        )
+    return images
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 from mixem.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mixem.data import ImageSet
     from mixem.methods import Method
     from mixem.runs import Run
@@ -33,6 +35,10 @@ def add_commands(command: Any, device_option: Any) -> None:
     predict = command("predict", _predict, "sort pictures with a finished run")
     predict.add_argument("run", type=Path, help="folder of the run")
     _places(predict)
+    predict.add_argument(
+        "--clusters", type=int,
+        help="another number of clusters, by k-means on the features of the run",
+    )  # fmt: skip
     predict.add_argument(
         "--out", type=Path,
         help="CSV file (default: the terminal); of a run that sorts pixels, folder of the maps",
@@ -181,6 +187,8 @@ def _predict(options: argparse.Namespace) -> int:
     finished = load_run(options.run)
     method = finished.method.to(resolve_device(options.device))
     if method.sorts == "pixels":
+        if options.clusters:
+            raise InputError("--clusters is for runs that sort whole pictures; leave it out")
         return _predict_maps(options, method)
     if options.overlay or options.side:
         raise InputError(
@@ -189,7 +197,9 @@ def _predict(options: argparse.Namespace) -> int:
     pictures = _seen_by(finished, options)
     images = pictures.images
     names = finished.record.data.class_names
-    if method.clusters_itself:
+    if options.clusters:
+        found = table(images.files, distances=_anew(method, images.images, options.clusters))
+    elif method.clusters_itself:
         found = table(
             images.files, probabilities=extract(method, images.images, "cluster"), names=names
         )
@@ -231,6 +241,18 @@ def _seen_by(finished: "Run", options: argparse.Namespace) -> Pictures:
             "sort with these weights anew"
         )
     return Pictures(images, folder)
+
+
+def _anew(method: "Method", images: "Tensor", k: int) -> "Tensor":
+    """Distances ``(N, k)`` of the features of pictures to k new centres, found on them."""
+    import torch
+    import torch.nn.functional as F
+
+    from mixem.clustering import kmeans
+    from mixem.methods import extract
+
+    vectors = F.normalize(extract(method, images), dim=1)
+    return torch.cdist(vectors, torch.from_numpy(kmeans(vectors, k).centres).float())
 
 
 def _predict_maps(options: argparse.Namespace, method: "Method") -> int:

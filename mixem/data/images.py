@@ -260,6 +260,35 @@ class ImageSet:
             files=tuple(self.files[i] for i in rows.tolist()) if self.files else (),
         )
 
+    def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
+        """The same images, with the classes of another set, matched by their names.
+
+        A label whose name the other set has not becomes -1, unlabelled.
+
+        Args:
+            class_names: Of the other set.
+
+        Raises:
+            InputError: If no class has a name that is there.
+        """
+        names = tuple(class_names)
+        if self.labels is None or names == self.class_names:
+            return self
+        if not set(names) & set(self.class_names):
+            raise InputError(
+                f"the classes of {self.name} are {_some(self.class_names)}, and those asked for "
+                f"{_some(names)}; give folders of the same names"
+            )
+        place = {name: number for number, name in enumerate(names)}
+        numbers = torch.tensor([place.get(name, -1) for name in self.class_names] + [-1])
+        labels = numbers[self.labels.cpu()].to(self.labels.device)  # -1 is the last of them
+        return replace(self, labels=labels, class_names=names)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+
 
 def load_images(
     name: str | Path,

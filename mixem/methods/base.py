@@ -206,7 +206,11 @@ class Method(nn.Module):
             InputError: If the method begins from random weights, or the two do not fit.
         """
         if self.takes_start is None:
-            raise InputError(f"{type(self).__name__} begins from random weights; leave start out")
+            name = type(self).__name__
+            raise InputError(
+                f"{name} begins from random weights, or goes on from a run of {name}; leave start "
+                "out, or give such a run"
+            )
         try:
             self.backbone.load_state_dict(other.backbone.state_dict())
         except RuntimeError as error:
@@ -223,6 +227,27 @@ class Method(nn.Module):
         """
         if isinstance(self.backbone, Prepared):
             self.backbone.fit(images)
+
+    def go_on_from(self, other: "Method") -> None:
+        """Take all weights of a method of the same kind: a warm start.
+
+        Where only the heads differ, as for another number of clusters, the backbone is taken.
+
+        Raises:
+            InputError: If the backbones differ.
+        """
+        theirs, ours = other.state_dict(), self.state_dict()
+        same = {n: v for n, v in theirs.items() if n in ours and ours[n].shape == v.shape}
+        lacking = [name for name in ours if name not in same and name.startswith("backbone.")]
+        if lacking:
+            raise InputError(
+                f"the start has another backbone ({lacking[0]} is not there or of another shape), "
+                "or was trained on images of another size or number of channels; start from a run "
+                "of the same experiment"
+            )
+        whole = same.keys() == ours.keys()
+        taken = same if whole else {n: v for n, v in same.items() if n.startswith("backbone.")}
+        self.load_state_dict(ours | taken)
 
     def companions(self, images: torch.Tensor) -> torch.Tensor | None:
         """Rows ``(N, m)`` of the images that go with each image, found before the first step.

@@ -182,6 +182,10 @@ PAPER_VALUES = {
         for ablation in ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
     },
     "stl10/iic-finetune": ("iic", "iic-finetune"),
+    **{  # table 4 has the best epoch, chosen with labels
+        f"{images}/iic-segmentation": ("iic", "best-epoch")
+        for images in ("coco-stuff-3", "coco-stuff", "potsdam-3", "potsdam")
+    },
     **{
         f"{images}/imc-swav": ("imc_swav", "imc-swav")
         for images in ("cifar10", "cifar100-20", "cifar100", "stl10", "tiny-imagenet")
@@ -196,6 +200,8 @@ def paper_value(experiment: str, metric: str = "accuracy") -> Value | None:
     column = f"{experiment.split('/')[0]}/{metric}"
     if experiment == "stl10/iic-finetune":
         column = column.replace("/", "/classification-")
+    elif experiment.endswith("/iic-segmentation"):
+        column = column.replace("/", "/pixel-")
     try:
         return value(*PAPER_VALUES[experiment], column)
     except InputError:

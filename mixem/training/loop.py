@@ -129,9 +129,9 @@ def train(
         "precision": precision,
     }
     meter = Meter()
+    scaler = make_scaler(precision, device)
     if journal.state is None:
         method.begin(passes[0].pixels, seeded(seed, "begin", 0, device))
-    scaler = make_scaler(precision, device)
     step = journal.begin(identity, method, optimiser, config, meter, scaler)
 
     first, name = step, sets[method.passes[0]].name

@@ -189,7 +189,7 @@ class Stepper:
         device: Where views are drawn.
         precision: "float32", "bfloat16" or "float16".
         seed: Of the views.
-        scaler: Of :func:`make_scaler`, perhaps with what it has learned; by default a new one.
+        scaler: Of ``make_scaler``, perhaps with what it has learned; by default a new one.
         border: Called with the name of each part of a step when it is done, for a profile.
     """
 
