@@ -78,7 +78,7 @@ def train_heads(
     """Train linear heads that give a picture and its neighbours the same cluster, by SCAN's loss.
 
     Every head begins at the centres of a k-means, see
-    :func:`mixem.methods.heads.begin_at_centres`. Those with the lowest losses count, so no
+    ``mixem.methods.heads.begin_at_centres``. Those with the lowest losses count, so no
     label is needed.
 
     Args:
