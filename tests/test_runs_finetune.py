@@ -161,7 +161,7 @@ def test_digits_without_any_crop(tmp_path):
     )}  # fmt: skip
     digits = {"images": "digits", "backbone": "clusternet6c-16", "start": None}
     experiment = get("stl10/iic-finetune").override(
-        settings__hidden=32, settings__trunk_rate=1.0, training__epochs=4,
+        settings__hidden=32, settings__trunk_rate=1.0, training__epochs=8,
         training__batch_size=100, **digits, **views,
     )  # fmt: skip
     finished = run(experiment, out=tmp_path, **CPU)

@@ -107,7 +107,7 @@ def test_settings_reach_the_method():
     assert method.prototypes.shape == (11, 9)
     assert method.head[0].out_features == 8
     names = {field.name for field in dataclasses.fields(experiment.settings)}
-    assert names == {*changes, "small_views"}
+    assert names == {*changes, "small_views", "neighbours"}
 
 
 @pytest.mark.parametrize(

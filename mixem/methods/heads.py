@@ -40,7 +40,8 @@ class Agreement(nn.Module):
         """Choose by losses ``(h,)``, and pair the clusters by probabilities ``(h, N, k)``."""
         chosen = losses.argsort()[: len(self.heads)]
         self.heads.copy_(chosen)
-        self.columns.copy_(matching(probabilities[chosen.to(probabilities.device)]))
+        if len(chosen) > 1:
+            self.columns.copy_(matching(probabilities[chosen.to(probabilities.device)]))
 
     def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
         """The mean ``(N, k)`` of those of ``(h, N, k)`` that count."""

@@ -400,9 +400,9 @@ def test_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     images = load_images("cifar10", split="train+test", root=tmp_path)
     assert images.images.shape == (12, 3, 32, 32)
     assert images.images.is_contiguous()
-    assert images.images[0, :, 9, 9].tolist() == [10, 20, 30]
+    assert [10, 20, 30] in images.images[:, :, 9, 9].tolist()
     assert images.labels is not None
-    assert images.labels.tolist() == [0, 5] * 6
+    assert sorted(images.labels.tolist()) == [0] * 6 + [5] * 6  # in an order of our own
     assert images.class_names[5] == "class 5"
 
 

@@ -54,7 +54,7 @@ def test_a_run_shorter_than_the_constant_epochs():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("epochs", 0),
+        ("epochs", -1),
         ("batch_size", 1),
         ("constant_epochs", -1),
         ("learning_rate", 0.0),

@@ -467,7 +467,7 @@ def test_devices_and_precisions_by_name(monkeypatch):
     for capability, precision in (
         ((8, 0), "bfloat16"),
         ((9, 0), "bfloat16"),
-        ((7, 5), "float16"),
+        ((7, 5), "float32"),
         ((6, 1), "float32"),
     ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
