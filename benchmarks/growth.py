@@ -173,9 +173,11 @@ def peak_bytes(run: Callable[[], None], device: str) -> int:
     return max(itertools.accumulate(change for _, change in changes))
 
 
-def found(device: str, *, rounds: int = 5) -> Iterator[Found]:
-    """All of :func:`growths`."""
-    for growth in growths():
+def found(
+    device: str, every: Sequence[Growth] | None = None, *, rounds: int = 5
+) -> Iterator[Found]:
+    """All of them, by default :func:`growths`."""
+    for growth in growths() if every is None else every:
         yield measure(growth, device, rounds=rounds)
 
 

@@ -11,8 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import augment
+import features
 import growth
+import launches
 import losses
+import methods
+import segmentation
 import steps
 import torch
 from timing import Row, Speed, machine
@@ -38,7 +42,24 @@ Times are the least of the rounds; the memory is what a loss holds at most beyon
 Only NT-Xent grows with the square of the batch, by its 2B x 2B similarities. Its memory does not
 grow with the embedding: it never holds a vector for each pair.
 """
-PARTS = {"augment": augment.rows, "losses": losses.rows, "steps": steps.rows}
+LAUNCHES = """## Operations a step
+
+What a training step asks of its device, by part of the step: on a GPU each is a launch or more, and
+small networks wait for them. Counted on the CPU; what only makes a view of a tensor is left out.
+"""
+PARTS = {
+    "augment": augment.rows,
+    "features": features.rows,
+    "losses": losses.rows,
+    "segmentation": segmentation.rows,
+    "steps": steps.rows,
+    "methods": methods.rows,
+}
+HELD = """## Memory of IIC's segmentation loss
+
+The most that is held at once beyond the maps, forward and backward, beside the published
+convolution.
+"""
 
 
 def spread(speed: Speed) -> str:
@@ -72,6 +93,12 @@ def missed(rows: Iterable[Row]) -> list[str]:
     return [f"- {what}: {text}." for what, text in why.items()]
 
 
+def held_table(found: Iterable[segmentation.Held]) -> Table:
+    """Bytes of ours beside theirs."""
+    cells = [(one.what, *(growth.size_of(number) for number in one[1:])) for one in found]
+    return Table(("what", "ours", "theirs"), tuple(cells))
+
+
 def growth_table(found: Iterable[growth.Found]) -> Table:
     """Exponents beside what is expected."""
     cells = [
@@ -95,13 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], metavar="PART")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "launches", "growth"], metavar="PART")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("README.md"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     load = os.getloadavg()[0]  # before we add to it
     text = [PREFACE, f"On {machine(given.device)}; load {load:.1f} before the run.\n"]
-    chosen = given.only or [*PARTS, "growth"]
+    chosen = given.only or [*PARTS, "launches", "growth"]
     rows = []
     for part in PARTS:
         if part in chosen:
@@ -112,8 +139,13 @@ def main() -> None:
         text += ["## Beside what is used instead\n", rows_table(rows).markdown() + "\n"]
     if why := missed(rows):
         text += ["Where the time goes where a goal is not met:\n", "\n".join(why) + "\n"]
+    if "segmentation" in chosen:
+        text += [HELD, held_table(segmentation.held(given.device)).markdown() + "\n"]
+    if "launches" in chosen:
+        text += [LAUNCHES, launches.table().markdown() + "\n"]
     if "growth" in chosen:
-        text += [GROWTH, growth_table(growth.found(given.device)).markdown() + "\n"]
+        found = growth.found(given.device, [*growth.growths(), *segmentation.growths()])
+        text += [GROWTH, growth_table(found).markdown() + "\n"]
     print("\n".join(text))
     if not given.only:
         given.out.write_text("\n".join(text), encoding="utf-8")

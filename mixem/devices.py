@@ -1,11 +1,14 @@
 """Where a run computes, and with how many digits."""
 
+import os
+
 import torch
 
 from mixem.errors import InputError, reason
 
 __all__ = ["DEVICE_ERRORS", "resolve_device", "resolve_precision"]
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 # What a GPU raises by itself, such as a full memory. They are RuntimeErrors, as is much else.
 DEVICE_ERRORS: tuple[type[BaseException], ...] = (
     torch.cuda.OutOfMemoryError,
@@ -14,14 +17,15 @@ DEVICE_ERRORS: tuple[type[BaseException], ...] = (
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device called ``device``; "auto" is a GPU where there is one.
+    """The device called ``device``; "auto" is ``$MIXEM_DEVICE``, or a GPU where there is one.
 
     Raises:
         InputError: If the name means nothing or there is no such device.
     """
     asked = device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        gpu = "cuda" if torch.cuda.is_available() else "cpu"
+        device = os.environ.get("MIXEM_DEVICE") or gpu
     try:
         return torch.zeros(1, device=device).device
     except (RuntimeError, AssertionError, ImportError) as error:
@@ -31,15 +35,19 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision called ``precision``; "auto" is bfloat16 on a GPU that has it, else float32.
+    """The precision called ``precision``; "auto" is the fastest safe one of the device.
 
-    NVIDIA's have it from compute capability 8.0 on (Ampere, 2020); older ones such as the T4
-    imitate it slowly, and their convolutions may not run at all.
+    That is bfloat16 on a GPU that has it, NVIDIA's from compute capability 8.0 on (Ampere, 2020).
+    Those from 7.0 on, such as the T4 and the V100, only imitate it, slowly, and have float16 (with
+    a scaler for the gradients). All others, and a CPU, have float32.
     """
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"precision is {precision!r}; give auto, float32 or bfloat16")
-    if precision == "auto":
-        cuda = device.type == "cuda"
-        able = cuda and (torch.version.hip or torch.cuda.get_device_capability(device) >= (8, 0))
-        return "bfloat16" if able else "float32"
-    return precision
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}; give {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "float32"
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.hip or capability >= (8, 0):
+        return "bfloat16"
+    return "float16" if capability >= (7, 0) else "float32"

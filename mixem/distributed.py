@@ -45,7 +45,8 @@ def own_device(device: str) -> str:
             f"{processes()} processes on the one GPU {device}; "
             "give --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES"
         )
-    wants_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    asked = os.environ.get("MIXEM_DEVICE", device) if device == "auto" else device
+    wants_gpu = asked == "cuda" or (asked == "auto" and torch.cuda.is_available())
     if processes() == 1 or not wants_gpu:
         return device
     local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()

@@ -8,14 +8,16 @@ import copy
 import hashlib
 import json
 import os
+import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -25,16 +27,18 @@ from torch import nn
 from tqdm import tqdm
 
 from mixem.checkpoint import read_json, write_json
-from mixem.data import ImageSet
-from mixem.data.folder import _state, list_pictures
+from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
+from mixem.data.checks import shared
+from mixem.data.folder import _state, list_folder, list_pictures
 from mixem.data.picture import open_picture
+from mixem.data.root import data_root
 from mixem.errors import InputError
-from mixem.models.pretrained import Preprocessing, Pretrained
+from mixem.models.pretrained import Preprocessing, Pretrained, pretrained
 
-__all__ = ["Features", "features", "prepare"]
+__all__ = ["Features", "features", "load_vectors", "prepare"]
 
 VERSION = 1  # part of the key; to be raised when the same pictures give other features
-AHEAD = 3  # batches that are decoded while the network computes
+AHEAD = 2  # batches a worker that are begun before they are asked for
 GREY = 127  # what a picture is padded with: about 0 for the network
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -51,6 +55,8 @@ class Features:
         skipped: For a folder, path and reason of each file that could not be read; else ().
         folder: Where they lie; its name is the key.
         description: The network, the digest of its weights, the preprocessing and so on.
+        seconds: That computing them took, or would have taken at the speed of the last sitting if
+            there were several; None if that is not known.
     """
 
     vectors: NDArray[np.float16]
@@ -58,6 +64,7 @@ class Features:
     skipped: tuple[tuple[str, str], ...]
     folder: Path
     description: dict[str, object]
+    seconds: float | None = None
 
 
 def features(
@@ -68,7 +75,7 @@ def features(
     size: int | None = None,
     fit: Literal["pad", "crop"] = "pad",
     precision: Literal["bfloat16", "float32"] = "bfloat16",
-    batch_size: int = 32,
+    batch_size: int = 8,
     device: str | torch.device = "cpu",
     workers: int | None = None,
     progress: bool = True,
@@ -83,15 +90,16 @@ def features(
         pictures: An image set, or the path of a folder.
         network: From ``mixem.models.pretrained``.
         cache: Folder that the features are kept in.
-        size: Height and width that the network sees; by default what its weights were trained on.
-            At 192 instead of 224 a picture takes three quarters of the time.
+        size: Height and width that the network sees; by default what comes with it.
         fit: "pad" shows the whole picture on grey; "crop" cuts out the centre, as for the
             network's own scores.
         precision: Of the network. bfloat16 is several times as fast where the processor has
             instructions for it, and several times as slow elsewhere.
-        batch_size: Pictures at a time. Large batches are slower on CPUs.
+        batch_size: Pictures at a time. On a CPU small batches are faster: what the layers hand on
+            stays in the cache.
         device: Where the network computes.
-        workers: Threads that decode; by default one a processor.
+        workers: Threads, each of which decodes batches and sends them through the network; by
+            default one a processor.
         progress: Show a bar.
 
     Returns:
@@ -138,7 +146,7 @@ def features(
             torch.tensor(values, device=device).view(1, -1, 1, 1)
             for values in (network.preprocessing.mean, network.preprocessing.std)
         ]
-        _compute(
+        seconds = _compute(
             folder,
             opened,
             pixels,
@@ -148,8 +156,71 @@ def features(
             workers=workers or os.cpu_count() or 1,
             progress=progress,
         )
-        _finish(folder, names, opened, pixels, description)
+        _finish(folder, names, opened, pixels, description, seconds)
     return _open(folder)
+
+
+def load_vectors(
+    name: str,
+    *,
+    split: str,
+    root: str | Path | None = None,
+    download: bool = False,
+    network: Pretrained | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> ImageSet:
+    """A set of images as vectors, by the name "IMAGES@NETWORK".
+
+    The features are computed if they are not kept already, below ``features`` in ``root``.
+
+    Args:
+        name: Such as ``cifar10@efficientnet-lite0`` or ``folder:PATH@timm:NAME``.
+        split: See :func:`mixem.data.load_images`. A folder's features are computed for all of its
+            splits at once.
+        root: Folder of the data sets, and of what is kept.
+        download: Fetch the data set if it is not there.
+        network: The network itself, with weights of one's own, instead of the one by name.
+        device: Where features are computed.
+        progress: Show a bar.
+
+    Raises:
+        InputError: See :func:`features` and :func:`mixem.data.load_images`.
+    """
+    what, known = network_of(name)
+    network = network or pretrained(known)
+    cache = data_root(root) / "features"
+    if path := folder_path(what):
+        found = features(path, network, cache=cache, device=device, progress=progress)
+        listed = list_folder(path, split=split, bad=dict(found.skipped))
+        row = {file: i for i, file in enumerate(found.files)}
+        vectors = shared(found.vectors[[row[file] for file in listed.files]])
+        parts: dict[str, Any] = listed._asdict() | {"images": vectors}
+    else:
+        images = load_images(what, split=split, root=root, download=download)
+        found = features(images, network, cache=cache, device=device, progress=progress)
+        vectors = shared(found.vectors)
+        parts = {"images": vectors, "labels": images.labels, "class_names": images.class_names}
+    check_vectors(vectors)
+    if len(vectors) > 1 and bool((vectors == vectors[0]).all()):
+        raise InputError(
+            f"all {len(vectors)} pictures of {what} have the same features, so there is nothing to "
+            "tell apart; give different pictures"
+        )
+    about = found.description
+    origin = {
+        "network": network.name,
+        "weights": network.digest,
+        "source": network.source,
+        "seen": network.seen,
+        "licence": network.licence,
+        "pictures": about["pictures"],
+        "size": about["size"],
+        "fit": about["fit"],
+        "precision": about["precision"],
+        "minutes": None if found.seconds is None else round(found.seconds / 60, 2),
+    }
+    return ImageSet(name=name, split=split, origin=origin, **parts)
 
 
 def prepare(
@@ -235,14 +306,25 @@ def _compute(
     batch_size: int,
     workers: int,
     progress: bool,
-) -> None:
-    """Write the features of all pictures, NaN where one cannot be read, from where it stopped."""
+) -> float:
+    """Write the features of all pictures, NaN where one cannot be read, from where it stopped.
+
+    Returns:
+        Seconds for all pictures, at the speed of this sitting.
+    """
 
     def attempt(picture: Picture) -> NDArray[np.uint8] | None:
         try:
             return pixels(picture)
         except InputError:
             return None
+
+    def work(batch: list[Picture]) -> NDArray[np.float16]:
+        squares = [attempt(picture) for picture in batch]
+        vectors = np.full((len(batch), width), np.nan, np.float16)
+        if good := [i for i, square in enumerate(squares) if square is not None]:
+            vectors[good] = embed(np.stack([square for square in squares if square is not None]))
+        return vectors
 
     row = 2 * width
     done = 0
@@ -253,9 +335,11 @@ def _compute(
             if done < len(opened):
                 done -= done % batch_size
             file.truncate(done * row)
+            before, began = done, time.monotonic()
             starts = range(done, len(opened), batch_size)
             with (
-                ThreadPoolExecutor(workers) as pool,
+                ThreadPoolExecutor(workers, "features", torch.set_num_threads, (1,)) as pool,
+                _one_thread_each(),
                 tqdm(
                     total=len(opened), initial=done, desc="features", unit="images",
                     disable=None if progress else True,
@@ -264,27 +348,42 @@ def _compute(
             ):  # fmt: skip
                 # Pillow warns of large pictures and of odd metadata, which is of no use here.
                 warnings.simplefilter("ignore")
-                ahead: deque[list[Future[NDArray[np.uint8] | None]]] = deque()
-                waiting = iter(starts)
-                for _ in starts:
-                    while len(ahead) < AHEAD and (start := next(waiting, None)) is not None:
-                        batch = opened[start : start + batch_size]
-                        ahead.append([pool.submit(attempt, picture) for picture in batch])
-                    decoded = [future.result() for future in ahead.popleft()]
-                    readable = np.array([square is not None for square in decoded])
-                    vectors = np.full((len(decoded), width), np.nan, np.float16)
-                    if readable.any():
-                        vectors[readable] = embed(np.stack([s for s in decoded if s is not None]))
-                    file.write(vectors.tobytes())
-                    file.flush()
-                    done += len(decoded)
-                    bar.update(len(decoded))
+                ahead: deque[Future[NDArray[np.float16]]] = deque()
+                try:
+                    for start in starts:
+                        ahead.append(pool.submit(work, opened[start : start + batch_size]))
+                        if len(ahead) > AHEAD * workers:
+                            done += _write(file, ahead.popleft().result(), bar)
+                    while ahead:
+                        done += _write(file, ahead.popleft().result(), bar)
+                finally:
+                    pool.shutdown(wait=True, cancel_futures=True)
             os.fsync(file.fileno())
+        return (time.monotonic() - began) * len(opened) / max(1, done - before)
     except OSError as error:
         raise InputError(
             f"features cannot be written to {str(folder)!r} ({error.strerror or error}); "
             f"{done} of {len(opened)} are kept: free space there and call again"
         ) from error
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Inside, an operation of torch is one thread's; several share the batches, not one batch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write(file: IO[bytes], vectors: NDArray[np.float16], bar: "tqdm[Any]") -> int:
+    """Append the features of a batch; how many they are."""
+    file.write(vectors.tobytes())
+    file.flush()
+    bar.update(len(vectors))
+    return len(vectors)
 
 
 def _finish(
@@ -293,6 +392,7 @@ def _finish(
     opened: list[Picture],
     pixels: Callable[[Picture], NDArray[np.uint8]],
     description: dict[str, object],
+    seconds: float,
 ) -> None:
     """Leave out what could not be read, and write the description, which says that all is done."""
     width = int(str(description["width"]))
@@ -310,9 +410,8 @@ def _finish(
         raise InputError(f"none of the {len(opened)} pictures is readable: {first}")
     bad = {name for name, _ in skipped}
     good = [name for name in names if name not in bad]
-    write_json(
-        folder / "features.json", {"description": description, "files": good, "skipped": skipped}
-    )
+    found = {"files": good, "skipped": skipped, "seconds": round(seconds, 1)}
+    write_json(folder / "features.json", {"description": description, **found})
 
 
 def _open(folder: Path) -> Features:
@@ -332,4 +431,5 @@ def _open(folder: Path) -> Features:
         tuple((name, reason) for name, reason in whole["skipped"]),
         folder,
         description,
+        whole.get("seconds"),
     )

@@ -29,7 +29,7 @@ from mixem.training.loop import compiled
 from mixem.training.meter import Meter
 from mixem.training.step import Pass, Stepper, make_optimiser, make_passes
 
-__all__ = ["PassProfile", "Profile", "profile"]
+__all__ = ["PassProfile", "Profile", "profile", "seconds_an_epoch"]
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
@@ -71,7 +71,7 @@ class Profile:
     Attributes:
         experiment: Its settings.
         hardware: What it ran on.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float16".
         random_images: Random pixels stood in for images that are not on this machine.
         passes: One for each kind of pass.
         peak: Operations a second of a large square matrix product in the same precision.
@@ -207,6 +207,89 @@ def profile(
         peak=peak,
         memory=memory,
     )
+
+
+def seconds_an_epoch(
+    experiment: Experiment | str,
+    *,
+    steps: int = 2,
+    batch: int | None = None,
+    sitting: Sitting | None = None,
+    **changes: Any,
+) -> float:
+    """How long an epoch of training will take, from some steps on a few random pixels.
+
+    Needs neither the images nor memory for them, unlike :func:`profile`.
+
+    Args:
+        experiment: A name, or settings. Of a folder only the pictures are counted.
+        steps: How many are timed of each kind of pass, after one that warms up.
+        batch: Images of the batches that are timed, if fewer than the recipe's; the time is taken
+            to grow with them.
+        sitting: Device, precision and whether to compile.
+        **changes: Values that replace those of the sitting, such as ``device="cpu"``.
+
+    Raises:
+        InputError: For impossible settings or images of unknown number.
+    """
+    experiment = get(experiment) if isinstance(experiment, str) else experiment
+    sitting = dataclasses.replace(sitting or Sitting(), **changes)
+    device = resolve_device(sitting.device)
+    precision = resolve_precision(sitting.precision, device)
+    config = experiment.training
+    few = min(batch or config.batch_size, config.batch_size)
+    channels, side, classes, counts = _shape(experiment)
+    count = few * config.accumulate
+    pixels = torch.randint(
+        256, (max(count, 64, 2 * classes), channels, side, side), dtype=torch.uint8
+    )
+    own = experiment.settings.splits()
+    total = {name: _count(counts, split) for name, split in own.items()}
+    whole = _count(counts, experiment.train_split)
+    labels = torch.arange(len(pixels)) % classes
+    if "unlabeled" in experiment.train_split:  # as many with a label as there will be
+        labels[
+            torch.arange(len(pixels)) % max(1, whole // (whole - counts["unlabeled"] or 1)) > 0
+        ] = -1
+    names = tuple(map(str, range(classes)))
+    images = ImageSet(pixels, labels, names, name=experiment.images, split=experiment.train_split)
+    method = build(experiment, channels=channels, seed=0)
+    method.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    small = dataclasses.replace(config, batch_size=few)
+    optimiser = make_optimiser(method, small, device)
+    stepper = Stepper(method, optimiser, device=device, precision=precision)
+    clock, found = _Clock(device), 0.0
+    with compiled(method, sitting.compile):
+        for part in make_passes(method, dict.fromkeys(method.passes, images), small, device):
+            stage = _Stage(part, stepper, small)
+            stage.step()
+            began = clock.now()
+            for _ in range(steps):
+                stage.step()
+            seconds = (clock.now() - began) / steps
+            n = total.get(part.name, whole)
+            full = min(config.batch_size, n)
+            found += n // (full * config.accumulate) * seconds * full / part.batch
+    return found
+
+
+def _shape(experiment: Experiment) -> tuple[int, int, int, dict[str, int]]:
+    """Channels, side, classes, and images of each part, of an experiment's images."""
+    if experiment.images in SHAPES:
+        return SHAPES[experiment.images]
+    sets = load_sets(experiment, loader(experiment))
+    n, channels, side, _ = sets.train.images.shape
+    return channels, side, experiment.clusters, {experiment.train_split: n}
+
+
+def _count(counts: dict[str, int], split: str) -> int:
+    """Images of a split, such as "train+test" or "train/20"."""
+    if split in counts:
+        return counts[split]
+    known = [counts[part] for part in split.split("+") if part in counts]
+    if len(known) != len(split.split("+")):
+        raise InputError(f"it is not known how many images {split!r} has; give whole splits")
+    return sum(known)
 
 
 class _Clock:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
-from mixem.data import ImageSet, own_path
+from mixem.data import ImageSet, network_of, own_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
 from mixem.errors import InputError
@@ -39,7 +39,7 @@ from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
 from mixem.training.step import require_seed, seeded
 
-__all__ = ["Plan", "Run", "default_folder", "load_run", "prepare", "run"]
+__all__ = ["Plan", "Run", "changes_of", "default_folder", "load_run", "prepare", "run"]
 
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
@@ -138,13 +138,12 @@ def prepare(
     method = build(experiment, channels=sets.train.channels, seed=seed)
     method.targets(sets.train)
     origin = start_of(experiment) if experiment.start else None
-    if start and not origin:
-        raise InputError(f"{experiment.name} starts from random weights; leave the start out")
     if origin and not start:  # an untrained start shows whether the trained one will fit
         trial = build(origin, channels=sets.train.channels, seed=seed)
         copy.deepcopy(method).start_from(trial)
-    folder = Path(out) if out else default_folder(experiment, seed, sets.train)
-    return Plan(experiment, seed, sets, method, folder, Path(start) if start else None, origin)
+    begun = Path(start) if start else None
+    folder = Path(out) if out else default_folder(experiment, seed, sets.train, begun)
+    return Plan(experiment, seed, sets, method, folder, begun, origin)
 
 
 def run(
@@ -170,9 +169,10 @@ def run(
         out: Folder of the run. By default one under ``runs/`` (or ``$MIXEM_RUNS``) whose name is
             made of experiment, seed, data, settings and source code, so that a changed library
             never shows a stale number.
-        start: Finished run to start from, of an experiment that has a start; by default the one
-            of the same seed that the experiment names, trained first if need be (in ``out/start``
-            if ``out`` is given).
+        start: Finished run to start from: of the same method, to go on with all of its weights,
+            on other images or for more epochs; or of the method that the experiment starts from.
+            By default the run of the same seed that the experiment names, trained first if need be
+            (in ``out/start`` if ``out`` is given).
         root: Folder of the data sets; see :func:`mixem.data.load_images`.
         download: Fetch the data set if it is not there.
         sitting: Where it runs, how precisely, for how long (the start's training included).
@@ -182,17 +182,32 @@ def run(
         The finished run, or None if ``max_minutes`` ended it early; call again to go on.
 
     Raises:
-        InputError: For impossible settings, missing data, a folder of another run.
+        InputError: For impossible settings, missing data, a folder of another run. Also for a
+            training that is not finished after ``$MIXEM_MOST_MINUTES``, where that is set and
+            ``max_minutes`` is not: the cells of a notebook shall not take hours. What was trained
+            is kept.
     """
     began = time.monotonic()
     sitting = dataclasses.replace(sitting or Sitting(), **changes)
+    if sitting.max_minutes is None and (most := os.environ.get("MIXEM_MOST_MINUTES")):
+        given = dataclasses.replace(sitting, max_minutes=_minutes(most))
+        options = {"images": images, "out": out, "start": start, "root": root, "download": download}
+        if found := run(experiment, seed=seed, sitting=given, **options):  # type: ignore[arg-type]
+            return found
+        name = experiment if isinstance(experiment, str) else experiment.name
+        raise InputError(
+            f"{name}, seed {seed}, is not trained yet and takes more than the {most} minutes of "
+            f"MIXEM_MOST_MINUTES; train it before, as python -m mixem reproduce {name} does"
+        )
     if processes() > 1:
         connect(resolve_device(own_device(sitting.device)))
     plan = prepare(
         experiment, seed=seed, images=images, out=out, start=start, root=root, download=download
     )
     begun = load_run(plan.start) if plan.start and not plan.finished else None
-    if begun:
+    if begun and type(begun.method) is type(plan.method):
+        plan.method.go_on_from(begun.method)
+    elif begun:
         plan.method.start_from(begun.method)
     with _claimed(plan.folder, plan.identity()):
         if plan.finished:
@@ -227,6 +242,13 @@ def run(
         _conclude(plan, training, begun)
     wait()
     return load_run(plan.folder)
+
+
+def _minutes(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"MIXEM_MOST_MINUTES is {text!r}; give a number of minutes") from error
 
 
 def _conclude(plan: Plan, training: Training, origin: Run | None) -> None:
@@ -291,10 +313,14 @@ def load_run(folder: str | Path) -> Run:
     return Run(folder, method, experiment, record, history)
 
 
-def default_folder(experiment: Experiment, seed: int, images: ImageSet) -> Path:
+def default_folder(
+    experiment: Experiment, seed: int, images: ImageSet, start: Path | None = None
+) -> Path:
     """``runs/NAME-seedN-KEY``; the key is made of everything the result depends on."""
     parts = [experiment.to_dict(), images.fingerprint, source_fingerprint()]
-    if experiment.start:
+    if start:
+        parts.append(str(start.resolve()))
+    elif experiment.start:
         parts.append(start_of(experiment).to_dict())
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
     name = experiment.name.replace("/", "-")
@@ -342,6 +368,25 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def changes_of(experiment: Experiment) -> dict[str, Any]:
+    """What a record of an experiment says was changed, by path, as JSON has it."""
+    values = _public(experiment)
+    plain = _public(EXPERIMENTS.get(experiment.name, experiment))
+    changed = {path: v for path, v in values.items() if v != plain.get(path, values)}
+    return json.loads(json.dumps(changed))
+
+
+def _public(experiment: Experiment) -> dict[str, Any]:
+    """Settings by path; a folder's place is nobody else's business."""
+    values = experiment.values()
+    name, network = network_of(values["images"])
+    kind, path = own_path(name)
+    if kind:
+        at = f"@{network}" if network else ""
+        values["images"] = f"{kind}:{Path(path).name}{at}"
+    return values
+
+
 def _record(
     plan: Plan,
     training: Training,
@@ -350,18 +395,14 @@ def _record(
     curve: tuple[CurvePoint, ...],
 ) -> Record:
     experiment, sets = plan.experiment, plan.sets
-    values = experiment.values()
-    plain = EXPERIMENTS.get(experiment.name, experiment).values()
-    for settings in (values, plain):  # a folder's place is nobody else's business
-        kind, path = own_path(settings["images"])
-        if kind:
-            settings["images"] = f"{kind}:{Path(path).name}"
+    values = _public(experiment)
     stride = max(1, -(-len(training.history) // HISTORY_POINTS))
     thinned = training.history[::-1][::stride][::-1]  # the last epoch is always there
-    as_json = json.loads(json.dumps(values))
+    warm = origin and (not experiment.start or type(origin.method) is type(plan.method))
+    begun_from = {"start": origin.record.experiment} if origin and warm else {}
     return Record(
         experiment=experiment.name,
-        overrides={p: as_json[p] for p, v in values.items() if v != plain.get(p, values)},
+        overrides=changes_of(experiment) | begun_from,
         seed=plan.seed,
         data=Data(
             name=values["images"],
@@ -374,12 +415,13 @@ def _record(
             shape=tuple(sets.train.images.shape[1:]),
             skipped_files=len(sets.train.skipped),
             class_names=sets.train.class_names if plan.method.mapping == "identity" else (),
+            origin=dict(sets.train.origin),
         ),
         usage=found.usage,
         protocols=found.rows,
         counts=found.counts,
         curve=curve,
-        epoch=training.history[-1].epoch,
+        epoch=training.history[-1].epoch if training.history else 0,
         minutes=round(training.seconds / 60, 3),
         images_per_second=round(training.images_per_second, 1),
         precision=training.precision,
@@ -389,7 +431,7 @@ def _record(
         compiled=training.compiled,
         peak_memory=training.peak_memory,
         start=_start(origin.record) if origin else None,
-        settings=as_json,
+        settings=json.loads(json.dumps(values)),
         history=tuple(dataclasses.replace(row, seconds=None) for row in thinned),
         versions=versions(),
         source=source_fingerprint(),

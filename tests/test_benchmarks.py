@@ -214,6 +214,93 @@ def test_seconds_an_epoch_beside_the_goal(module, monkeypatch):
     assert "forward" in row.why()
 
 
+# Methods -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["MIX'EM", "IIC", "IMC-SwAV"])
+def test_the_published_way_has_the_same_loss_and_gradients(module, name):
+    methods = module("methods")
+    images = torch.randint(256, (12, 3, 32, 32), dtype=torch.uint8)
+    ours, theirs = (methods.made(name).double() for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    views = ours.draw_views(images, generator)
+    if name == "IIC":  # (1 + r, B, ...): the plain one and the others
+        views = views.double()
+        cut = [views[:1].transpose(0, 1), views[1:].transpose(0, 1)]
+    elif name == "IMC-SwAV":
+        views = [group.double() for group in views]
+        cut = [group.transpose(0, 1) for group in views]
+    else:
+        views = views.double()
+        cut = [views.transpose(0, 1)]
+    for one in (ours, theirs):
+        one.before_step(methods.LATE)
+    one_pass = "main" if name == "IIC" else "images"
+    loss = sum(ours.step(views, one_pass).terms.values())
+    other = methods.LOSSES[name](theirs, cut)
+    loss.backward()
+    other.backward()
+    torch.testing.assert_close(other, loss, rtol=1e-6, atol=1e-7)
+    pairs = [
+        (a.grad, b.grad)
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+        if a.grad is not None
+    ]
+    flat = [torch.cat([g.flatten() for g in side]) for side in zip(*pairs, strict=True)]
+    assert ((flat[0] - flat[1]).norm() / flat[0].norm()).item() < 1e-5
+
+
+def test_a_step_of_each_method_beside_the_published_way(module, monkeypatch):
+    methods = module("methods")
+    monkeypatch.setattr(
+        methods, "loader", lambda data, size: torch.utils.data.DataLoader(data, size)
+    )
+    row = methods.compare("MIX'EM", "cpu", batch_size=4, batches=1, rounds=1)
+    assert row.what == "MIX'EM step, small ResNet, batch 4"
+    assert row.goal == 4.0
+    assert row.ratio.median == pytest.approx(row.theirs.median / row.ours.median)
+    crops = methods.pictures("IMC-SwAV", torch.zeros(2, 3, 32, 32, dtype=torch.uint8))[1]
+    assert [tuple(group.shape) for group in crops] == [(2, 3, 32, 32), (4, 3, 18, 18)]
+    crops = methods.pictures("IIC", torch.zeros(2, 3, 32, 32, dtype=torch.uint8))[1]
+    assert [tuple(group.shape) for group in crops] == [(1, 3, 32, 32), (3, 3, 32, 32)]
+
+
+# Launches ----------------------------------------------------------------------------------------
+
+
+def test_operations_are_counted_and_views_are_not(module):
+    launches = module("launches")
+    a = torch.ones(2, 3)
+    with launches.Dispatched() as counter:
+        (a + a).view(-1)[1:].unsqueeze(0).mul_(2)
+    assert counter.counts == {"add": 1, "mul_": 1}
+
+
+def test_operations_of_a_step_do_not_depend_on_batch_or_threads(module, monkeypatch):
+    launches = module("launches")
+    found = launches.count("digits/simclr")
+    assert list(found) == ["images"]
+    assert list(found["images"]) == list(launches.PARTS)
+    assert found["images"]["loss"]["convolution"] == 3
+    assert found["images"]["backward"]["convolution_backward"] == 3
+    assert found["images"]["optimiser"]["_fused_adam_"] == 1
+    monkeypatch.setattr(launches, "BATCH", 32)
+    assert launches.count("digits/simclr") == found
+
+
+def test_operations_beside_the_goal(module, monkeypatch):
+    launches = module("launches")
+    some = {"images": {part: launches.Counter(a=2) for part in launches.PARTS}}
+    monkeypatch.setattr(launches, "count", lambda name: some)
+    monkeypatch.setattr(launches, "GOALS", {"one": 10, "other": 9})
+    found = [(row[0], *row[-3:]) for row in launches.table(("one", "other", "third")).rows]
+    assert found == [
+        ("one", "10", "10", "met"),
+        ("other", "10", "9", "not met"),
+        ("third", "10", "", ""),
+    ]
+
+
 # Growth ------------------------------------------------------------------------------------------
 
 
@@ -274,12 +361,15 @@ def test_an_exponent_above_the_expected_one_is_called_steeper(module):
 
 def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     timing, growth, readme = module("timing"), module("growth"), module("readme")
+    launches = module("launches")
     times = {"ours": [1.0, 1.0], "theirs": [2.0, 4.0]}
     row = timing.row("a loss", times, "ours", "theirs", goal=3.0)
     slow = timing.row("a step", times, "ours", "theirs", goal=4.0, why=lambda: "`mm` 90%")
     one = growth.Found(growth.growths()[0], [1.0, 4.0], [100, 400], 2.0, 2.0)
     monkeypatch.setattr(readme, "PARTS", {"losses": lambda device: [row, slow]})
-    monkeypatch.setattr(growth, "found", lambda device: [one])
+    monkeypatch.setattr(growth, "found", lambda device, every: [one])
+    counted = readme.Table(("experiment", "in all"), (("digits/one", "7"),))
+    monkeypatch.setattr(launches, "table", lambda: counted)
     monkeypatch.setattr(readme, "machine", lambda device: f"a {device}")
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     out = tmp_path / "README.md"
@@ -293,6 +383,7 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     assert "- a loss" not in text
     assert "On a cpu; load" in text
     assert "2.00 (2)" in text
+    assert ["digits/one", "7"] in cells
 
     out.unlink()
     capsys.readouterr()

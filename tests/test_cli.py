@@ -372,7 +372,7 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         ((*TRAIN, "--out=TMP/o", "--images=TMP/three"), "give 'folder:TMP/three'"),
         ((*TRAIN, "--out=TMP/o", "--images=folder:TMP/missing"), "does not exist"),
         ((*TRAIN, "--out=TMP/o", "--images=stl10", "--data=TMP"), "--download"),
-        ((*TRAIN, "--out=TMP/o", "--start=RUN"), "starts from random weights"),
+        (("train", "digits/iic", "--out=TMP/o", "--start=RUN"), "IIC begins from random weights"),
         ((*TRAIN, "--out=TMP/o", "--device=abacus"), "no device 'abacus' here"),
         ((*TRAIN, "--out=TMP/o", "--precision=int4"), "give auto, float32 or bfloat16"),
         ((*TRAIN, "--out=TMP/o", "--seed=-1"), "seed is -1; give a whole number"),

@@ -159,6 +159,7 @@ def test_more_processes_than_gpus_are_an_error(monkeypatch):
         ("LOCAL_WORLD_SIZE", "3"),
     ):  # fmt: skip
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MIXEM_DEVICE")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert not distributed.leads()

@@ -21,7 +21,7 @@ ALLOWED = {
     "schema": set(),
     "distributed": set(),
     "losses": {"distributed"},
-    "models": set(),
+    "models": {"distributed"},
     "data": {"distributed"},
     "clustering": set(),
     "evaluation": {"clustering"},
@@ -37,14 +37,17 @@ ALLOWED = {
         "devices",
         "distributed",
         "methods",
+        "models",
         "records",
         "schema",
     },
     "scoring": {"clustering", "data", "evaluation", "methods", "records"},
+    "yardsticks": {"clustering", "data", "evaluation", "methods", "records"},
     "experiments": {
         "clustering",
         "data",
         "distributed",
+        "features",
         "methods",
         "models",
         "schema",
@@ -75,6 +78,7 @@ ALLOWED = {
         "training",
     },
 }
+ALLOWED["reproduce"] = ALLOWED["profile"] | {"checkpoint", "profile", "runs", "schema"}
 # May import what they like, and nobody them.
 TOP = ("cli", "plots", "sorting", "__main__", "__init__")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mixem.data import load_images
 from mixem.errors import InputError
 from mixem.evaluation import clustering_scores
 from mixem.experiments import EXPERIMENTS, get
+from mixem.experiments.build import build
 from mixem.fingerprint import source_fingerprint
 from mixem.methods import MixEM, SimCLR, extract
 from mixem.records import CurvePoint, Data, Start, read_record, save_record
@@ -256,10 +258,35 @@ def test_a_start_with_another_network_is_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_start_for_an_experiment_without_one_is_refused(tmp_path, tiny, tiny_mixem, tiny_run):
-    for experiment in (tiny, tiny_mixem):
-        with pytest.raises(InputError, match="starts from random weights"):
-            run(experiment, out=tmp_path / "run", start=tiny_run.folder, **CPU)
+def test_a_run_goes_on_from_one_of_its_kind(tmp_path, tiny, tiny_run):
+    longer = tiny.override(training__epochs=1, training__learning_rate=1e-12)
+    warm = run(longer, out=tmp_path / "run", start=tiny_run.folder, **CPU)
+    for name, value in tiny_run.method.backbone.named_parameters():
+        torch.testing.assert_close(value, warm.method.backbone.get_parameter(name), msg=name)
+    assert warm.record.overrides["start"] == warm.record.start.experiment == "digits/simclr"
+    digits = load_images("digits", split="train+test")
+    cold = run(longer, out=tmp_path / "cold", **CPU)
+    assert warm.history[-1].loss < cold.history[-1].loss - 0.1
+    assert default_folder(longer, 0, digits) != default_folder(longer, 0, digits, Path("other"))
+
+
+def test_with_another_number_of_clusters_a_run_goes_on_from_the_backbone(tiny, tiny_run):
+    more = build(tiny.override(clusters=7), channels=1, seed=1)
+    head = more.head.state_dict()
+    more.go_on_from(tiny_run.method)
+    for name, value in tiny_run.method.backbone.state_dict().items():
+        assert torch.equal(value, more.backbone.state_dict()[name])
+    assert all(torch.equal(head[name], value) for name, value in more.head.state_dict().items())
+
+
+def test_a_start_of_another_kind_is_refused(tmp_path, tiny_run):
+    other = get("digits/iic").override(training__epochs=1)
+    with pytest.raises(InputError, match="IIC begins from random weights, or goes on from a run"):
+        run(other, out=tmp_path / "run", start=tiny_run.folder, **CPU)
+    wider = get("digits/simclr").override(training__epochs=1)  # 16 x 16, the start has 8 x 8
+    with pytest.raises(InputError, match="another backbone"):
+        run(wider, out=tmp_path / "run", start=tiny_run.folder, **CPU)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,23 @@ def test_digits_without_any_crop(tmp_path):
     finished = run(experiment, out=tmp_path, **CPU)
     assert finished.record.metrics["accuracy"] > 0.6
     assert finished.record.usage.used == 10
+
+
+def test_a_folder_is_scored_by_the_names_of_its_classes(finished, tmp_path, capsys):
+    """Whose classes come in another order, and one of which the run does not know."""
+    images = load_images("stl10", split="test")
+    names = {"car": "car", "bird": "bird", "zebra": "cat"}
+    for folder, name in names.items():
+        (tmp_path / folder).mkdir()
+        for row in (images.labels == images.class_names.index(name)).nonzero().flatten():
+            pixels = images.images[row].permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(tmp_path / folder / f"{int(row)}.png")
+    known = [i for i, n in enumerate(images.class_names) if n in ("car", "bird")]
+    rows = torch.isin(images.labels, torch.tensor(known))
+    found = extract(finished.method, images.images[rows], "assign").argmax(1)
+    right = (found == images.labels[rows]).float().mean().item()
+    assert main(["evaluate", str(finished.folder), "--images", f"folder:{tmp_path}"]) == 0
+    printed, complaints = capsys.readouterr()
+    (line,) = (line for line in printed.splitlines() if line.startswith("ten crops"))
+    assert f" {right:.4f} " in line
+    assert "the run has no class zebra; pictures of 1 such folders are not scored" in complaints

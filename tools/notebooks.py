@@ -107,8 +107,8 @@ def problems(notebook: NotebookNode, address: str) -> list[str]:
     if not cells or not cells[0].source.startswith("# "):
         found.append("does not begin with a title ('# ...')")
     found += _parameter_problems(code)
-    if not any("google.colab" in cell.source and f"git+{address}" in cell.source for cell in code):
-        found.append(f"has no cell that installs git+{address} on Colab (see CONTRIBUTING.md)")
+    if not any("google.colab" in cell.source and address in cell.source for cell in code):
+        found.append(f"has no cell that installs {address} on Colab (see CONTRIBUTING.md)")
     for before, cell in zip([None, *cells], cells, strict=False):
         if cell in code and (before is None or before.cell_type != "markdown"):
             found.append(f"has no text before {_name(cell)}")

@@ -24,8 +24,10 @@ if TYPE_CHECKING:  # what trains takes seconds to import: each command does it f
 
 __all__ = ["main"]
 
+SHOWN = 30  # classes and clusters of which a table is shown
+NAMED = 3  # classes that are named in a message
 STOPPED = 3  # exit code of a run that is not finished
-# Those of mixem.records, which need not be loaded for --help.
+# Those of mixem.records, of images and of pixels, which need not be loaded for --help.
 METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")
 
 
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _memory_is_full(error):
             raise
         advice = "give --device cpu"
-        if options.command in (_train, _profile, _verify):
+        if options.command in (_train, _profile, _verify, _reproduce):
             advice = (
                 "give a smaller batch and as many more of them a step, such as --set "
                 "training.batch_size=128 --set training.accumulate=2; what was saved last is intact"
@@ -110,6 +112,23 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--results", type=Path, help="also put the record into this folder")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
 
+    queue = command("reproduce", _reproduce, "train what the book's tables lack, or list it")
+    queue.add_argument("rows", nargs="*", metavar="ROW", help="rows of the list (default: all)")
+    queue.add_argument("--list", action="store_true", help="the rows in order of value, and go")
+    queue.add_argument("--minutes", type=float, help="stop cleanly after this time")
+    queue.add_argument(
+        "--fit-minutes", type=float, metavar="M",
+        help="of a single row: scale the length of its training to this time",
+    )  # fmt: skip
+    queue.add_argument("--seed", type=int, default=0, help="of --fit-minutes")
+    queue.add_argument("--start", type=Path, help="finished run to start from, of --fit-minutes")
+    queue.add_argument("--images", help="other images in the same splits, such as folder:PATH")
+    queue.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
+    queue.add_argument("--quiet", action="store_true", help="no progress bar")
+    _data_options(queue)
+    _device_option(queue)
+    _precision_options(queue)
+
     profile = command("profile", _profile, "show where a training step's time goes")
     _experiment_options(profile)
     profile.add_argument("--steps", type=int, default=20, help="how many to time (default: 20)")
@@ -118,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, help="folder of the run")
     evaluate.add_argument("--images", help="other images than the experiment's")
     evaluate.add_argument("--split", help="split of --images (default: all of them)")
+    evaluate.add_argument(
+        "--yardsticks", action=argparse.BooleanOptionalAction,
+        help="also score k-means on pixels and other yardsticks (default: for folders)",
+    )  # fmt: skip
     _data_options(evaluate)
     _device_option(evaluate)
 
@@ -152,7 +175,11 @@ def _experiment_options(parser: argparse.ArgumentParser) -> None:
     )
     _data_options(parser)
     _device_option(parser)
-    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    _precision_options(parser)
+
+
+def _precision_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--compile", action="store_true", help="let torch.compile help, if it can")
 
 
@@ -238,6 +265,50 @@ def _sitting(options: argparse.Namespace) -> "Sitting":
     )
 
 
+def _reproduce(options: argparse.Namespace) -> int:
+    from functools import partial
+
+    from mixem.records import load_records
+    from mixem.reproduce import fit, listing, reproduce, rows_named
+    from mixem.training import Sitting
+
+    say = partial(print, flush=True)
+    rows = rows_named(options.rows)
+    sitting = Sitting(
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+        progress=not options.quiet,
+    )
+    if options.list:
+        records = load_records(options.results) if options.results.is_dir() else []
+        aside = partial(print, file=sys.stderr, flush=True)
+        print(listing(rows, records, sitting=sitting, images=options.images, say=aside))
+        return 0
+    how: dict[str, Any] = {
+        "results": options.results,
+        "minutes": options.minutes,
+        "images": options.images,
+        "root": options.data,
+        "download": options.download,
+        "sitting": sitting,
+        "say": say,
+    }
+    if options.fit_minutes is not None:
+        if len(options.rows) != 1:
+            raise InputError("--fit-minutes is for a single row; give its name")
+        found = fit(rows[0], options.fit_minutes, seed=options.seed, start=options.start, **how)
+        return STOPPED if found is None else 0
+    progress = reproduce(rows, **how)
+    if progress.stopped:
+        return STOPPED
+    if progress.failed:
+        raise InputError(f"{len(progress.failed)} of the runs were left out; see above")
+    if not progress.done:
+        say("nothing is missing")
+    return 0
+
+
 def _profile(options: argparse.Namespace) -> int:
     from mixem.experiments import get
     from mixem.profile import profile
@@ -290,12 +361,15 @@ def _report(finished: "Run") -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mixem.data import load_images
+    from mixem.data import load_images, network_of
     from mixem.devices import resolve_device
+    from mixem.experiments.build import build
     from mixem.experiments.settings import whole
+    from mixem.features import load_vectors
     from mixem.records import Table
     from mixem.runs import load_run
     from mixem.scoring import evaluate
+    from mixem.yardsticks import yardsticks
 
     finished = load_run(options.run)
     experiment = finished.experiment
@@ -305,9 +379,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError("--split was given without --images; give both")
     else:
         split = experiment.test_split
-    channels, size, _ = finished.record.data.shape
+    shape, (_, network) = finished.record.data.shape, network_of(experiment.images)
 
     def load(split: str) -> "ImageSet":
+        if network:
+            name = options.images or experiment.images
+            name = name if network_of(name)[1] else f"{name}@{network}"
+            return load_vectors(name, split=split, root=options.data, download=options.download)
+        channels, size, _ = shape
         return load_images(
             options.images or experiment.images,
             split=split,
@@ -318,6 +397,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
 
     images = load(split)
+    if finished.method.mapping == "identity" and finished.record.data.class_names:
+        images = _of_classes(images, finished.record.data.class_names)
     fit_split = split if options.images else experiment.protocol.fit_split
     found = evaluate(
         finished.method.to(resolve_device(options.device)),
@@ -336,6 +417,13 @@ def _evaluate(options: argparse.Namespace) -> int:
             of_kmeans = (s["layer"], "yes" if s["normalise"] else "no", s["init"])
         scores = row.scores or {}
         rows.append((row.label(), *of_kmeans, *(f"{scores[name]:.4f}" for name in metrics)))
+    of_a_folder = images.name.startswith("folder:") and finished.method.sorts == "images"
+    of_a_folder = of_a_folder and not network
+    if of_a_folder if options.yardsticks is None else options.yardsticks:
+        untrained = build(experiment, channels=images.channels, seed=0)
+        for row in yardsticks(untrained.to(resolve_device(options.device)), images):
+            scores = row.scores or {}
+            rows.append((row.kind, *("–",) * 3, *(f"{scores[name]:.4f}" for name in metrics)))
     print(f"{images.name}, {split}: {len(images)} images; the first row is the main protocol")
     print(Table(("assigned by", "layer", "normalised", "start", *metrics), tuple(rows)))
     of_classes = [name for name in found.metrics if name.startswith("iou ")]
@@ -343,7 +431,25 @@ def _evaluate(options: argparse.Namespace) -> int:
         print("\nof each class, by the main protocol:")
         each = tuple((name, f"{found.metrics[name]:.4f}") for name in of_classes)
         print(Table(("", ""), each))
+    if of_a_folder and found.counts and len(found.counts) <= SHOWN >= len(found.counts[0]):
+        print("\npictures of each folder in each cluster:")
+        of_folders = zip(images.class_names, found.counts, strict=False)
+        counted = tuple((name, *map(str, counts)) for name, counts in of_folders)
+        print(Table(("folder", *map(str, range(len(found.counts[0])))), counted))
     return 0
+
+
+def _of_classes(images: "ImageSet", names: tuple[str, ...]) -> "ImageSet":
+    """Images with the classes of a run, matched by name; says which it does not know."""
+    strange = [name for name in images.class_names if name not in names]
+    images = images.with_classes(names)
+    if strange:
+        print(
+            f"mixem: the run has no class {', '.join(strange[:NAMED])}; pictures of "
+            f"{len(strange)} such folders are not scored",
+            file=sys.stderr,
+        )
+    return images
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -12,8 +12,11 @@ import numpy as np
 from mixem.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mixem.data import ImageSet
     from mixem.methods import Method
+    from mixem.runs import Run
     from mixem.sorting import ClusterTable
 
 __all__ = ["add_commands"]
@@ -32,6 +35,10 @@ def add_commands(command: Any, device_option: Any) -> None:
     predict = command("predict", _predict, "sort pictures with a finished run")
     predict.add_argument("run", type=Path, help="folder of the run")
     _places(predict)
+    predict.add_argument(
+        "--clusters", type=int,
+        help="another number of clusters, by k-means on the features of the run",
+    )  # fmt: skip
     predict.add_argument(
         "--out", type=Path,
         help="CSV file (default: the terminal); of a run that sorts pixels, folder of the maps",
@@ -178,18 +185,21 @@ def _predict(options: argparse.Namespace) -> int:
     from mixem.sorting import table, write_table
 
     finished = load_run(options.run)
-    channels, size, _ = finished.record.data.shape
     method = finished.method.to(resolve_device(options.device))
     if method.sorts == "pixels":
+        if options.clusters:
+            raise InputError("--clusters is for runs that sort whole pictures; leave it out")
         return _predict_maps(options, method)
     if options.overlay or options.side:
         raise InputError(
             f"{finished.record.experiment} sorts whole pictures; leave --overlay and --side out"
         )
-    pictures = load_pictures(options.pictures, size=size, channels=channels, root=options.data)
+    pictures = _seen_by(finished, options)
     images = pictures.images
     names = finished.record.data.class_names
-    if method.clusters_itself:
+    if options.clusters:
+        found = table(images.files, distances=_anew(method, images.images, options.clusters))
+    elif method.clusters_itself:
         found = table(
             images.files, probabilities=extract(method, images.images, "cluster"), names=names
         )
@@ -211,6 +221,38 @@ def _predict(options: argparse.Namespace) -> int:
     report_skipped(images)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
+
+
+def _seen_by(finished: "Run", options: argparse.Namespace) -> Pictures:
+    """Pictures as a run takes them: pixels, or features by the same network."""
+    from mixem.data import network_of
+
+    _, network = network_of(finished.experiment.images)
+    if not network:
+        channels, size, _ = finished.record.data.shape
+        return load_pictures(options.pictures, size=size, channels=channels, root=options.data)
+    if len(options.pictures) > 1 or Path(options.pictures[0]).is_file():
+        raise InputError("a run on features takes one folder; give it instead of single pictures")
+    options.network, options.weights = network, None
+    images, folder = _vectors(options.pictures[0], options)
+    if images.origin["weights"] != finished.record.data.origin.get("weights"):
+        raise InputError(
+            f"the run was trained on features by other weights of {network} than those at hand; "
+            "sort with these weights anew"
+        )
+    return Pictures(images, folder)
+
+
+def _anew(method: "Method", images: "Tensor", k: int) -> "Tensor":
+    """Distances ``(N, k)`` of the features of pictures to k new centres, found on them."""
+    import torch
+    import torch.nn.functional as F
+
+    from mixem.clustering import kmeans
+    from mixem.methods import extract
+
+    vectors = F.normalize(extract(method, images), dim=1)
+    return torch.cdist(vectors, torch.from_numpy(kmeans(vectors, k).centres).float())
 
 
 def _predict_maps(options: argparse.Namespace, method: "Method") -> int:
@@ -269,20 +311,24 @@ def _sort(options: argparse.Namespace) -> int:
         write_table,
     )  # fmt: skip
 
-    vectors, files, folder, _ = _features(options)
+    images, folder = _vectors(options.pictures[0], options)
+    report_skipped(images)
+    files, vectors = images.files, images.images.float().numpy()
     k = options.clusters
     if k is None:
         choice = choose_k(vectors, range(2, min(20, len(vectors) // 4) + 1))
         k = choice.k or 10
         print(f"mixem: {choice.reason} Sorted into {k}; --clusters gives another number.")
-    found = train_heads(vectors, k, seed=options.seed)
+    found = train_heads(
+        images, k, seed=options.seed, out=options.out / f"run-{k}-seed{options.seed}"
+    )
     rows = table(files, found.clusters, logits=found.logits)
     write_table(rows, options.out / "clusters.csv")
     gallery(
         options.out / "gallery.html",
         rows,
         folder=folder,
-        notes=(f"{options.network}, {len(found.losses)} heads, the one of the lowest loss.",),
+        notes=(f"{options.network}, {len(found.losses)} heads, the better half by their loss.",),
         alike=near_duplicates(vectors),
     )
     if options.copy or options.link:
@@ -305,7 +351,7 @@ def _show(
             options.gallery,
             found,
             folder=pictures.folder,
-            images=pictures.images.images,
+            images=None if pictures.images.images.ndim == 2 else pictures.images.images,
             notes=(note,),
             alike=near_duplicates(pictures.images.images),
             skipped=pictures.images.skipped,
@@ -323,6 +369,26 @@ def _show(
             "there already",
             file=sys.stderr,
         )
+
+
+def _vectors(place: str, options: argparse.Namespace) -> tuple["ImageSet", Path]:
+    """A folder as features by a pretrained network, and its path."""
+    from mixem.data import folder_path
+    from mixem.devices import resolve_device
+    from mixem.features import load_vectors
+    from mixem.models.pretrained import pretrained
+
+    folder = Path(folder_path(place) or place).expanduser()
+    network = pretrained(options.network, weights=options.weights)
+    print(f"mixem: {network.name}, trained on {network.seen}", file=sys.stderr)
+    images = load_vectors(
+        f"folder:{folder}@{options.network}",
+        split="all",
+        root=options.data,
+        network=network,
+        device=resolve_device(options.device),
+    )
+    return images, folder
 
 
 def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...], Path, Any]:

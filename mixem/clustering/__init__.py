@@ -9,6 +9,7 @@ Every function takes NumPy arrays, tensors or lists. Scores against labels are i
     [0.05, 5.05]
 """
 
+from mixem.clustering.consensus import consensus, matching
 from mixem.clustering.kmeans import (
     KMeansProtocol,
     KMeansResult,
@@ -30,8 +31,10 @@ __all__ = [
     "assign_to_centres",
     "cluster_usage",
     "component_centres",
+    "consensus",
     "kmeans",
     "kmeans_starts",
+    "matching",
     "nearest_centre",
     "nearest_neighbours",
     "normalise_rows",

@@ -2,8 +2,16 @@
 
 from mixem.data.augment import Augmentation
 from mixem.data.cache import CachedFolder, delete_caches, list_caches
-from mixem.data.checks import check_channels, check_set, check_tensor
-from mixem.data.images import NAMES, SHAPES, ImageSet, folder_path, load_images, own_path
+from mixem.data.checks import check_channels, check_set, check_tensor, check_vectors
+from mixem.data.images import (
+    NAMES,
+    SHAPES,
+    ImageSet,
+    folder_path,
+    load_images,
+    network_of,
+    own_path,
+)
 from mixem.data.masks import IGNORED
 from mixem.data.operations import normalise
 from mixem.data.picture import decode
@@ -24,11 +32,13 @@ __all__ = [
     "check_channels",
     "check_set",
     "check_tensor",
+    "check_vectors",
     "decode",
     "delete_caches",
     "folder_path",
     "list_caches",
     "load_images",
+    "network_of",
     "normalise",
     "own_path",
     "resize_masks",

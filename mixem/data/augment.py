@@ -180,16 +180,19 @@ class Augmentation:
         """Draw one view of each image.
 
         Args:
-            images: uint8 ``(N, C, h, w)``, C = 1 or 3.
+            images: uint8 ``(N, C, h, w)``, C = 1 or 3, or vectors: float16 ``(N, D)``.
             generator: On the images' device.
 
         Returns:
-            float32 ``(N, C, size, size)``, in [0, 1] before normalisation.
+            float32 ``(N, C, size, size)``, in [0, 1] before normalisation. A view of a vector is
+            itself; what else goes with it is a method's companions.
 
         Raises:
             InputError: If the images or the number of means do not fit, or in a worker of a
                 ``DataLoader``.
         """
+        if _vectors(images):
+            return images.float()
         self.check_images(images)
         if get_worker_info() is not None:
             raise InputError(
@@ -231,8 +234,10 @@ class Augmentation:
             images: uint8 ``(N, C, h, w)``, C = 1 or 3.
 
         Returns:
-            float32 ``(N, C, plain_size, plain_size)``.
+            float32 ``(N, C, plain_size, plain_size)``; of vectors, they themselves.
         """
+        if _vectors(images):
+            return images.float()
         self.check_images(images)
         with torch.autocast(images.device.type, enabled=False):
             views = self._resized(images, self.plain_size or self.size)
@@ -492,3 +497,8 @@ def _finite(value: object) -> bool:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _vectors(images: object) -> bool:
+    """Whether they are features instead of pictures."""
+    return isinstance(images, torch.Tensor) and images.dtype == torch.float16 and images.ndim == 2

@@ -8,7 +8,7 @@ import torch
 
 from mixem.errors import InputError
 
-__all__ = ["check_channels", "check_set", "check_tensor", "shared"]
+__all__ = ["check_channels", "check_set", "check_tensor", "check_vectors", "shared"]
 
 
 def check_tensor(images: Any) -> torch.Tensor:
@@ -51,11 +51,38 @@ def check_channels(images: Any, channels: int) -> None:
         InputError: If C is another number.
     """
     found = images.shape[1] if isinstance(images, torch.Tensor) else images.channels
+    pixels = images if isinstance(images, torch.Tensor) else images.images
+    if found != channels and pixels.ndim == 2:
+        raise InputError(
+            f"features of {found} numbers for a run on features of {channels}; give those of the "
+            "network that it was trained on"
+        )
     if found != channels:
         raise InputError(
             f"images of {found} channel(s) for a network that takes {channels}; "
             f"load them with load_images(..., channels={channels})"
         )
+
+
+def check_vectors(vectors: torch.Tensor) -> None:
+    """Refuse features without a direction.
+
+    Args:
+        vectors: float16 ``(N, D)``.
+
+    Raises:
+        InputError: If a row is not finite or all zeros.
+    """
+    for what, bad in (
+        ("not finite, or too large for float16", lambda x: ~x.isfinite().all(1)),
+        ("all zeros", lambda x: ~x.any(1)),
+    ):
+        rows = torch.cat([bad(block) for block in vectors.split(8192)])
+        if rows.any():
+            raise InputError(
+                f"row {int(rows.nonzero()[0])} of the features is {what} ({int(rows.sum())} of "
+                f"{len(rows)} rows are); leave such pictures out, or compute the features anew"
+            )
 
 
 def shared(array: "np.ndarray[Any, Any]") -> torch.Tensor:

@@ -23,7 +23,7 @@ from mixem.data.picture import Picture, pixel_limit, read_picture, top_of
 from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 
-__all__ = ["ENDINGS", "Folder", "list_pictures", "read_folder"]
+__all__ = ["ENDINGS", "Folder", "list_folder", "list_pictures", "read_folder"]
 
 # What Pillow reads; .heic only with a plug-in, without which such photographs are named as skipped.
 ENDINGS = (
@@ -147,6 +147,55 @@ def read_folder(
         InputError: If there is no such folder or split, if no picture can be read, or if the
             cache cannot be written.
     """
+    root, chosen, passed_over = _listed(path, split)
+    reading = _Reading(root, [file.name for file in chosen.files], size, channels, max_pixels)
+    if len(chosen.files) * channels * size**2 > memory_limit:
+        images, outcome = reading.through_cache(data_root(cache), chosen.split)
+    else:
+        images, outcome = reading.into_memory()
+    bad = outcome.skipped
+    if not len(images):
+        first = "; ".join(f"{name!r}: {reason}" for name, reason in list(bad.items())[:3])
+        raise InputError(f"none of the {len(bad)} pictures in {str(root)!r} is readable: {first}")
+    good = [file for file in chosen.files if file.name not in bad]
+    labels, class_names = _labelled(chosen, good)
+    return Folder(
+        images=images,
+        labels=labels,
+        class_names=class_names,
+        files=tuple(file.name for file in good),
+        skipped=(*chosen.skipped.items(), *bad.items()),
+        passed_over=passed_over,
+        notes=tuple(outcome.notes),
+    )
+
+
+def list_folder(path: str | Path, *, split: str, bad: Mapping[str, str] | None = None) -> Folder:
+    """What :func:`read_folder` says of a folder, without pixels; no picture is opened.
+
+    Args:
+        path: See :func:`read_folder`.
+        split: See :func:`read_folder`.
+        bad: Files that are known to be unreadable, and why.
+    """
+    bad = bad or {}
+    _, chosen, passed_over = _listed(path, split)
+    good = [file for file in chosen.files if file.name not in bad]
+    labels, class_names = _labelled(chosen, good)
+    unreadable = {file.name: bad[file.name] for file in chosen.files if file.name in bad}
+    return Folder(
+        images=torch.empty(0, dtype=torch.uint8),
+        labels=labels,
+        class_names=class_names,
+        files=tuple(file.name for file in good),
+        skipped=(*chosen.skipped.items(), *unreadable.items()),
+        passed_over=passed_over,
+        notes=(),
+    )
+
+
+def _listed(path: str | Path, split: str) -> tuple[Path, _Chosen, tuple[tuple[str, int], ...]]:
+    """A folder, the files of a split, and what is passed over, by ending."""
     root = expanded(path)
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
@@ -161,30 +210,17 @@ def read_folder(
     passed_over = _by_ending(chosen.others)
     if not chosen.files:
         raise InputError(_nothing(root, chosen, passed_over))
-    reading = _Reading(root, [file.name for file in chosen.files], size, channels, max_pixels)
-    if len(chosen.files) * channels * size**2 > memory_limit:
-        images, outcome = reading.through_cache(data_root(cache), chosen.split)
-    else:
-        images, outcome = reading.into_memory()
-    bad = outcome.skipped
-    if not len(images):
-        first = "; ".join(f"{name!r}: {reason}" for name, reason in list(bad.items())[:3])
-        raise InputError(f"none of the {len(bad)} pictures in {str(root)!r} is readable: {first}")
-    good = [file for file in chosen.files if file.name not in bad]
+    return root, chosen, passed_over
+
+
+def _labelled(chosen: _Chosen, good: list[_File]) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """Labels and class names of the readable files of a split."""
     number = {"": -1} | {name: i for i, name in enumerate(chosen.class_names)}
     labels = torch.tensor([number[file.class_name] for file in good])
     # Where there is only one class there is nothing to tell apart, and nothing to score.
     classes = {file.class_name for file in good} - {""}
     labelled = bool(classes) and len(classes | chosen.elsewhere) > 1
-    return Folder(
-        images=images,
-        labels=labels if labelled else None,
-        class_names=chosen.class_names if labelled else (),
-        files=tuple(file.name for file in good),
-        skipped=(*chosen.skipped.items(), *bad.items()),
-        passed_over=passed_over,
-        notes=tuple(outcome.notes),
-    )
+    return (labels, chosen.class_names) if labelled else (None, ())
 
 
 def list_pictures(root: Path) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""Sets of images in memory, by name or from arrays."""
+"""Sets of images, or of their features, in memory, by name or from arrays."""
 
 import difflib
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from mixem.data.checks import shared
+from mixem.data.checks import check_vectors, shared
 from mixem.data.folder import read_folder
 from mixem.data.masks import IGNORED, read_pairs
 from mixem.data.scenes import SCENES, read_scenes
 from mixem.data.sources import SOURCES, read_source
 from mixem.errors import InputError
 
-__all__ = ["NAMES", "SHAPES", "ImageSet", "folder_path", "load_images", "own_path"]
+__all__ = [
+    "NAMES",
+    "SHAPES",
+    "ImageSet",
+    "folder_path",
+    "load_images",
+    "network_of",
+    "own_path",
+]
 
 NAMES = (*SOURCES, *SCENES, "folder:PATH", "pairs:PATH")
 OWN = ("folder", "pairs")  # what may stand before a path
@@ -41,11 +49,12 @@ class ImageSet:
     >>> digits.images.shape, digits.num_classes
     (torch.Size([1797, 1, 8, 8]), 10)
 
-    Arrays of other shapes and types come in through :meth:`of`.
+    Arrays of other shapes and types come in through :meth:`of`. Instead of pixels a set may hold
+    vectors, features that another network found; they come in through :meth:`of_vectors`.
 
     Attributes:
-        images: uint8 ``(N, C, H, W)``. Large folders are mapped from a file that must not be
-            written to.
+        images: uint8 ``(N, C, H, W)``, or float16 vectors ``(N, D)``. Large folders and features
+            are mapped from a file that must not be written to.
         labels: int64 ``(N,)``, -1 for an unlabelled image; None if no image has a label.
         class_names: What the labels or the values of the masks mean; () without both. By default
             the numbers.
@@ -60,6 +69,7 @@ class ImageSet:
             pictures of 16 bits; else ().
         masks: uint8 ``(N, H, W)``, the class of each pixel, 255 where nobody says; None if no
             image has a mask.
+        origin: For vectors, which network found them in which pictures; else {}.
 
     Raises:
         InputError: If the parts do not fit each other.
@@ -75,6 +85,7 @@ class ImageSet:
     passed_over: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
     masks: torch.Tensor | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check types and lengths."""
@@ -83,10 +94,11 @@ class ImageSet:
                 f"images are of type {type(self.images).__name__}; give a uint8 tensor first, "
                 "ImageSet(images, labels), or an array to ImageSet.of"
             )
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if (self.images.dtype, self.images.ndim) not in ((torch.uint8, 4), (torch.float16, 2)):
             raise InputError(
                 f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
-                "give a uint8 tensor of shape (N, C, H, W), or use ImageSet.of"
+                "give a uint8 tensor of shape (N, C, H, W), or use ImageSet.of (of vectors, "
+                "ImageSet.of_vectors)"
             )
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if self.masks is not None:
@@ -157,6 +169,46 @@ class ImageSet:
             )
         return cls(images, numbers, names, name=name, split=split)
 
+    @classmethod
+    def of_vectors(
+        cls,
+        array: Any,
+        labels: Any = None,
+        *,
+        name: str = "own",
+        split: str = "train",
+        class_names: Sequence[str] | None = None,
+    ) -> "ImageSet":
+        """Features of one's own, from a NumPy array or a tensor, kept in float16.
+
+        >>> own = ImageSet.of_vectors(np.eye(4, 6), labels=[0, 0, 1, 1])
+        >>> own.images.shape, own.images.dtype
+        (torch.Size([4, 6]), torch.float16)
+
+        Args:
+            array: ``(N, D)``, floating-point numbers, one row an image.
+            labels: See :meth:`of`.
+            name: What the set is called in records.
+            split: The part of it.
+            class_names: See :meth:`of`.
+
+        Raises:
+            InputError: If shape, type or values are others, or a row is not finite, too large for
+                float16 or all zeros.
+        """
+        rows = torch.as_tensor(shared(array) if isinstance(array, np.ndarray) else array)
+        if rows.ndim != 2 or 0 in rows.shape or not rows.is_floating_point():
+            raise InputError(
+                f"vectors are {rows.dtype} of shape {tuple(rows.shape)}; give floating-point "
+                "numbers of shape (N, D), one row an image"
+            )
+        vectors = rows.detach().to(torch.float16)
+        numbers = None if labels is None else _labels(labels, len(vectors))
+        names = class_names if class_names is not None or numbers is None else _numbers(numbers)
+        made = cls(vectors, numbers, tuple(map(str, names or ())), name=name, split=split)
+        check_vectors(made.images)
+        return made
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.images)
@@ -168,7 +220,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
-        """1 for grey images, 3 for colour."""
+        """1 for grey images, 3 for colour; of vectors their length."""
         return self.images.shape[1]
 
     @property
@@ -187,7 +239,7 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of shape and pixels, in hexadecimal; labels do not count."""
+        """SHA-256 of shape and pixels, or vectors, in hexadecimal; labels do not count."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         for block in self.images.split(1024):
             digest.update(block.cpu().contiguous().numpy().data)
@@ -207,6 +259,35 @@ class ImageSet:
             masks=None if self.masks is None else self.masks[rows.to(self.masks.device)],
             files=tuple(self.files[i] for i in rows.tolist()) if self.files else (),
         )
+
+    def with_classes(self, class_names: Sequence[str]) -> "ImageSet":
+        """The same images, with the classes of another set, matched by their names.
+
+        A label whose name the other set has not becomes -1, unlabelled.
+
+        Args:
+            class_names: Of the other set.
+
+        Raises:
+            InputError: If no class has a name that is there.
+        """
+        names = tuple(class_names)
+        if self.labels is None or names == self.class_names:
+            return self
+        if not set(names) & set(self.class_names):
+            raise InputError(
+                f"the classes of {self.name} are {_some(self.class_names)}, and those asked for "
+                f"{_some(names)}; give folders of the same names"
+            )
+        place = {name: number for number, name in enumerate(names)}
+        numbers = torch.tensor([place.get(name, -1) for name in self.class_names] + [-1])
+        labels = numbers[self.labels.cpu()].to(self.labels.device)  # -1 is the last of them
+        return replace(self, labels=labels, class_names=names)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
 
 
 def load_images(
@@ -228,7 +309,9 @@ def load_images(
             fetched by hand; its labelled validation images are "test"), or "folder:PATH"; a
             :class:`~pathlib.Path` is a folder. With masks: "textures" (see
             :func:`mixem.data.textures.textures`), "brain" (see
-            :func:`mixem.data.brain.brain_slices`) and "pairs:PATH" (see
+            :func:`mixem.data.brain.brain_slices`), "coco-stuff" and "coco-stuff-3" (see
+            :func:`mixem.data.coco_stuff.read_coco_stuff`), "potsdam" and "potsdam-3" (see
+            :func:`mixem.data.potsdam.read_potsdam`), and "pairs:PATH" (see
             :func:`mixem.data.masks.read_pairs`; its split is "all"). CIFAR is also read from PNG
             files in class folders, ``cifar10/train/CLASS`` or ``CIFAR-10-dataset/train/CLASS``
             below the root, in an order of their own.
@@ -296,6 +379,17 @@ def folder_path(name: str) -> str:
     return folder_path(path) if doubled else path
 
 
+def network_of(name: str) -> tuple[str, str]:
+    """The images and the pretrained network in "IMAGES@NETWORK"; "" where there is no network.
+
+    >>> network_of("cifar10@efficientnet-lite0"), network_of("folder:me@home")
+    (('cifar10', 'efficientnet-lite0'), ('folder:me@home', ''))
+    """
+    images, _, network = name.rpartition("@")
+    known = network == "efficientnet-lite0" or network.startswith(("torchvision:", "timm:"))
+    return (images, network) if images and known else (name, "")
+
+
 def own_path(name: str) -> tuple[str, str]:
     """Kind and path of images of one's own: "folder" or "pairs", and where they lie; else ("", "").
 
@@ -305,7 +399,7 @@ def own_path(name: str) -> tuple[str, str]:
     kind, _, path = name.partition(":")
     if kind == "folder":
         path = folder_path(name)
-    return (kind, path) if kind in OWN else ("", "")
+    return (kind, path) if kind in OWN and path else ("", "")
 
 
 def _check_arguments(name: Any, split: Any, size: Any, channels: Any, max_pixels: Any) -> None:

@@ -5,11 +5,14 @@ A mask says the class of each pixel, 255 where nobody says.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from mixem.data.brain import brain_slices
+from mixem.data.coco_stuff import read_coco_stuff
+from mixem.data.potsdam import read_potsdam
 from mixem.data.textures import textures
 from mixem.errors import InputError
 
@@ -67,7 +70,7 @@ _SCENES = {"train": (500, 0), "test": (200, 1)}  # how many, and the seed
 def _textures(root: str | Path | None, split: str, size: int) -> Part:
     parts = [_SCENES[part] for part in split.split("+")]
     made = [textures(count, seed=seed) for count, seed in parts]
-    images, masks = (torch.cat([part[which] for part in made]) for which in (0, 1))
+    images, masks = torch.cat([one[0] for one in made]), torch.cat([one[1] for one in made])
     if size != images.shape[-1]:
         from torchvision.transforms.v2.functional import resize  # here: it takes a second
 
@@ -79,7 +82,13 @@ def _brain(root: str | Path | None, split: str, size: int) -> Part:
     return brain_slices(size)
 
 
+_BOTH = ("train", "test", "train+test")
+_TILES = (*_BOTH, "unlabeled", "train+unlabeled", "train+unlabeled+test")
 SCENES: dict[str, Scenes] = {
-    "textures": Scenes(_textures, 64, ("train", "test", "train+test")),
+    "textures": Scenes(_textures, 64, _BOTH),
     "brain": Scenes(_brain, 96, ("train+test",)),  # neighbours are too alike to be test images
+    "coco-stuff": Scenes(partial(read_coco_stuff, three=False), 160, _BOTH),
+    "coco-stuff-3": Scenes(partial(read_coco_stuff, three=True), 160, _BOTH),
+    "potsdam": Scenes(partial(read_potsdam, three=False), 200, _TILES),
+    "potsdam-3": Scenes(partial(read_potsdam, three=True), 200, _TILES),
 }

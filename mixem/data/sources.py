@@ -146,31 +146,41 @@ def _part(source: Source, root: Path, part: str, download: bool) -> Part:
         for mirror in source.mirrors:
             if (root / mirror / "train").is_dir():
                 return _from_mirror(source, root / mirror, part)
-    return source.read(root, part, download)
+    images, labels, names = source.read(root, part, download)
+    if not source.content:
+        return images, labels, names
+    rows, _ = _fixed_order(images, labels)
+    return images[rows], labels[rows], names
 
 
 def _from_mirror(source: Source, folder: Path, part: str) -> Part:
-    """A part from class folders of PNG files, in one order whatever the files are called.
-
-    The published order cannot be told from the pictures; this one is that of the SHA-256 of the
-    pixels, as good as random.
-    """
+    """A part from class folders of PNG files, in one order whatever the files are called."""
     found = read_folder(
         folder, split=part, size=source.side, channels=source.channels, cache=None,
         memory_limit=2**62, max_pixels=None,
     )  # fmt: skip
     if found.labels is None:
         raise InputError(f"{str(folder / part)!r} has no class folders; {_AS_FOLDER}")
-    digests = [hashlib.sha256(image.numpy().data).digest() for image in found.images]
+    rows, digests = _fixed_order(found.images, found.labels)
     labels = found.labels.tolist()
-    order = sorted(range(len(labels)), key=lambda i: (digests[i], labels[i]))
     if _content(digests, labels) != source.content[part]:
         raise InputError(
             f"the {len(labels)} pictures in {str(folder / part)!r} are not the "
             f"{source.counts[part]} published ones, or not in their classes; {_AS_FOLDER}"
         )
-    rows = torch.tensor(order)
     return found.images[rows], found.labels[rows], found.class_names
+
+
+def _fixed_order(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, list[bytes]]:
+    """The order of the SHA-256 of the pixels, as good as random, and these.
+
+    The published order cannot be told from pictures in class folders; this one can, and it serves
+    for both, so that the set is the same whichever layout it came in.
+    """
+    digests = [hashlib.sha256(image.numpy().data).digest() for image in images]
+    numbers = labels.tolist()
+    order = sorted(range(len(numbers)), key=lambda i: (digests[i], numbers[i]))
+    return torch.tensor(order), digests
 
 
 _AS_FOLDER = "give folder:PATH to read them as pictures of your own"

@@ -3,7 +3,7 @@
 import difflib
 
 from mixem.errors import InputError
-from mixem.experiments import iic, iic_segmentation, imc_swav, mixem, scan
+from mixem.experiments import iic, iic_segmentation, imc_swav, mixem, pretrained, scan
 from mixem.experiments.settings import Experiment
 
 __all__ = ["EXPERIMENTS", "Experiment", "get"]
@@ -16,6 +16,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *iic_segmentation.EXPERIMENTS,
         *imc_swav.EXPERIMENTS,
         *scan.EXPERIMENTS,
+        *pretrained.EXPERIMENTS,
     )
 }
 

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import torch
 
-from mixem.data import SHAPES, ImageSet, load_images, own_path
+from mixem.data import SHAPES, ImageSet, load_images, network_of, own_path
 from mixem.distributed import leads, wait
 from mixem.errors import InputError
 from mixem.experiments.settings import Experiment
+from mixem.features import load_vectors
 from mixem.methods import METHODS, Method
 from mixem.models import make_backbone
 
 __all__ = ["Sets", "build", "load_sets", "loader", "picture_size", "start_of"]
+
+MOST_CHANNELS = 4  # of pictures; features have more numbers
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,18 @@ def loader(
                     f"it, or change the split (there are {', '.join(images) or 'none'})"
                 )
             return images[split]
-        found = load_images(
-            experiment.images,
-            split=split,
-            root=root,
-            download=download and leads(),
-            size=picture_size(experiment),
-        )
+        if network_of(experiment.images)[1]:
+            found = load_vectors(
+                experiment.images, split=split, root=root, download=download and leads()
+            )
+        else:
+            found = load_images(
+                experiment.images,
+                split=split,
+                root=root,
+                download=download and leads(),
+                size=picture_size(experiment),
+            )
         if found.skipped and leads():
             files, (name, why) = len(found) + len(found.skipped), found.skipped[0]
             warnings.warn(
@@ -131,7 +139,7 @@ def picture_size(experiment: Experiment) -> int | None:
     """
     from mixem.experiments import EXPERIMENTS  # which are made of this package's modules
 
-    if not own_path(experiment.images)[0]:
+    if not own_path(experiment.images)[0] or network_of(experiment.images)[1]:
         return None
     views = experiment.views
     made_for = EXPERIMENTS[experiment.name].images if experiment.name in EXPERIMENTS else ""
@@ -145,6 +153,11 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
     Raises:
         InputError: If the backbone does not take the images.
     """
+    if (experiment.backbone == "vectors") != (channels > MOST_CHANNELS):
+        raise InputError(
+            f"the backbone {experiment.backbone} with {experiment.images}; features go with the "
+            "backbone vectors and a name such as cifar10@efficientnet-lite0, pictures with others"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed is for GPUs as well
         backbone = make_backbone(

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, Literal, get_origin
 
 from mixem.clustering import KMeansProtocol
-from mixem.data import Augmentation, ImageSet, own_path
+from mixem.data import Augmentation, ImageSet, network_of, own_path
 from mixem.errors import InputError
 from mixem.methods import METHODS
 from mixem.schema import from_json, hints, kinds, to_json
@@ -65,6 +65,9 @@ class Experiment:
                 f"{self.method} with {type(self.settings).__name__}; "
                 f"give {method.Settings.__name__}"
             )
+        if method.trains != bool(self.training.epochs):
+            wanted = "at least 1" if method.trains else f"0, for {self.method} trains nothing"
+            raise InputError(f"epochs is {self.training.epochs}; give {wanted}")
         if self.start and not method.takes_start:
             raise InputError(f"{self.method} begins from random weights; leave start out")
         if self.protocol.init == "components" and not method.has_components:
@@ -105,12 +108,15 @@ class Experiment:
 
         Args:
             images: Such as ``folder:PATH``; see :func:`mixem.data.load_images`. Or images in
-                memory, which :func:`mixem.runs.run` then has to be given too.
+                memory, which :func:`mixem.runs.run` then has to be given too. An experiment on
+                features takes those of the same network, unless another one is named.
             split: By default all of them.
         """
         name = images.name if isinstance(images, ImageSet) else images
         if isinstance(images, ImageSet):
             split = images.split
+        elif (network := network_of(self.images)[1]) and not network_of(name)[1]:
+            name = f"{name}@{network}"
         split = split or whole(name)
         changed = replace(self, settings=self.settings.elsewhere())
         return changed.override(

@@ -9,14 +9,17 @@ from mixem.methods.finetune import Finetune, FinetuneSettings
 from mixem.methods.iic import IIC, IICSettings
 from mixem.methods.iic_segmentation import IICSegmentation, IICSegmentationSettings
 from mixem.methods.imc_swav import IMCSwAV, IMCSwAVSettings
+from mixem.methods.kmeans import KMeans
 from mixem.methods.mixem import MixEM, MixEMSettings
 from mixem.methods.scan import SCAN, SCANSettings, SelfLabel, SelfLabelSettings
 from mixem.methods.simclr import SimCLR, SimCLRSettings
+from mixem.methods.temi import TEMI, TEMISettings
 
 __all__ = [
     "IIC",
     "METHODS",
     "SCAN",
+    "TEMI",
     "Clustering",
     "Finetune",
     "FinetuneSettings",
@@ -25,6 +28,7 @@ __all__ = [
     "IICSettings",
     "IMCSwAV",
     "IMCSwAVSettings",
+    "KMeans",
     "Maps",
     "Method",
     "MethodSettings",
@@ -36,6 +40,7 @@ __all__ = [
     "SimCLR",
     "SimCLRSettings",
     "Step",
+    "TEMISettings",
     "extract",
 ]
 
@@ -48,4 +53,6 @@ METHODS: dict[str, type[Method]] = {
     "finetune": Finetune,
     "scan": SCAN,
     "self-label": SelfLabel,
+    "kmeans": KMeans,
+    "temi": TEMI,
 }

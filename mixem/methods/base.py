@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans
+from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans, nearest_neighbours
 from mixem.data import Augmentation, ImageSet, check_channels, check_tensor
 from mixem.errors import InputError
+from mixem.models import Prepared
 
 if TYPE_CHECKING:
     from typing import Self
@@ -26,7 +27,17 @@ class MethodSettings:
 
     A method's own settings are a frozen dataclass in its file that extends this one and checks
     its values when it is made.
+
+    Attributes:
+        neighbours: Nearest images, by the features, of which one is shown instead of a second view
+            of the image itself; 0 for two views. Vectors have no other views.
     """
+
+    neighbours: int = field(default=0, metadata={"source": "this book: 0, two views of an image"})
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        at_least(self, neighbours=0)
 
     def splits(self) -> dict[str, str]:
         """The passes over other images than those of the training split, and their split."""
@@ -123,7 +134,10 @@ class Method(nn.Module):
         takes_start: Whether training can begin from another run, see :meth:`start_from`, and what
             the two share: "images" and backbone; "views" as well; or "nothing", so that the start
             is taken as it is. None if not.
+        trains: Something is trained; else an experiment has 0 epochs.
         rests_parts: Not every step uses all of the network.
+        labels_on_host: :meth:`supervised_step` gets its labels on the CPU, wherever the views are,
+            to choose images by them without waiting for a GPU.
         outputs: What :func:`extract` can ask for.
         channels: Of the images it was made for; None if that is not known.
 
@@ -138,7 +152,9 @@ class Method(nn.Module):
     has_components: ClassVar[bool] = False
     mapping: Literal["one-to-one", "majority", "identity"] = "one-to-one"
     takes_start: ClassVar[Literal["images", "views", "nothing"] | None] = None
+    trains: ClassVar[bool] = True
     rests_parts: ClassVar[bool] = False
+    labels_on_host: ClassVar[bool] = False
     outputs: ClassVar[tuple[str, ...]] = (
         "features",
         "embeddings",
@@ -190,7 +206,11 @@ class Method(nn.Module):
             InputError: If the method begins from random weights, or the two do not fit.
         """
         if self.takes_start is None:
-            raise InputError(f"{type(self).__name__} begins from random weights; leave start out")
+            name = type(self).__name__
+            raise InputError(
+                f"{name} begins from random weights, or goes on from a run of {name}; leave start "
+                "out, or give such a run"
+            )
         try:
             self.backbone.load_state_dict(other.backbone.state_dict())
         except RuntimeError as error:
@@ -199,12 +219,61 @@ class Method(nn.Module):
                 "number of channels; start from a run on the same images"
             ) from error
 
+    def begin(self, images: torch.Tensor, generator: torch.Generator) -> None:
+        """What is found once before the first step, without labels.
+
+        By default what the backbone wants to know of the training images, such as the mean of
+        features (:class:`mixem.models.Prepared`).
+        """
+        if isinstance(self.backbone, Prepared):
+            self.backbone.fit(images)
+
+    def go_on_from(self, other: "Method") -> None:
+        """Take all weights of a method of the same kind: a warm start.
+
+        Where only the heads differ, as for another number of clusters, the backbone is taken.
+
+        Raises:
+            InputError: If the backbones differ.
+        """
+        theirs, ours = other.state_dict(), self.state_dict()
+        same = {n: v for n, v in theirs.items() if n in ours and ours[n].shape == v.shape}
+        lacking = [name for name in ours if name not in same and name.startswith("backbone.")]
+        if lacking:
+            raise InputError(
+                f"the start has another backbone ({lacking[0]} is not there or of another shape), "
+                "or was trained on images of another size or number of channels; start from a run "
+                "of the same experiment"
+            )
+        whole = same.keys() == ours.keys()
+        taken = same if whole else {n: v for n, v in same.items() if n.startswith("backbone.")}
+        self.load_state_dict(ours | taken)
+
     def companions(self, images: torch.Tensor) -> torch.Tensor | None:
         """Rows ``(N, m)`` of the images that go with each image, found before the first step.
 
-        None by default. With them, :meth:`draw_pairs` draws the views, and gets for each image
-        the pixels of one of its companions, another one in each step.
+        By default the nearest ones by the features, as many as ``settings.neighbours`` says; None
+        if that is 0. With them, :meth:`draw_pairs` draws the views, and gets for each image the
+        pixels of one of its companions, another one in each step.
         """
+        if not self.settings.neighbours:
+            return None
+        return self.nearest(self, images, "features")
+
+    def nearest(self, method: "Method", images: torch.Tensor, what: str) -> torch.Tensor:
+        """Rows ``(N, K)`` of the ``settings.neighbours`` nearest images, by what a method says.
+
+        Raises:
+            InputError: If there are not so many images.
+        """
+        count = self.settings.neighbours
+        if count >= len(images):
+            raise InputError(
+                f"{count} neighbours among {len(images)} images; give fewer with "
+                "settings.neighbours"
+            )
+        method.to(next(self.parameters()).device)
+        return nearest_neighbours(extract(method, images, what), count).indices
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> Any:
         """Two independent views of each image: uint8 ``(B, C, h, w)`` to ``(2, B, C, H, W)``.
@@ -265,14 +334,17 @@ class Method(nn.Module):
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images of any size as the network sees them outside training."""
         check_tensor(images)
-        if images.ndim != 4 or images.dtype != torch.uint8:
+        vectors = isinstance(self.backbone, Prepared)
+        if (images.dtype, images.ndim) != ((torch.float16, 2) if vectors else (torch.uint8, 4)):
+            what = ("float16 features", "(N, D)") if vectors else ("a uint8 tensor", "(N, C, H, W)")
             raise InputError(
                 f"images are {images.dtype} of shape {tuple(images.shape)}; "
-                "give a uint8 tensor of shape (N, C, H, W)"
+                f"give {' of shape '.join(what)}"
             )
         if self.channels:
             check_channels(images, self.channels)
-        return self.views.plain(images).contiguous(memory_format=torch.channels_last)
+        views = self.views.plain(images)
+        return views if views.ndim == 2 else views.contiguous(memory_format=torch.channels_last)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Backbone output h ``(N, D)`` of uint8 images ``(N, C, H, W)``, not normalised."""

@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
 from torch import nn
 
-from mixem.clustering import KMeansProtocol
+from mixem.clustering import KMeansProtocol, consensus
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import iic
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract, mixed
+from mixem.methods.heads import Agreement, begin_at_centres, require_start
 from mixem.models import SubHeads
 
 __all__ = ["IIC", "IICSettings"]
+
+JUDGED = 256  # images at a time for the loss by which a sub-head is chosen
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class IICSettings(MethodSettings):
         over_split: Images of the "over" passes; None for those of the others.
         mapping: How clusters get a class when they are scored: "one-to-one", or "majority" of the
             labels of the images k-means would be fitted on (IIC+).
+        agreeing: Sub-heads with the lowest losses whose mean counts; 1 for the best alone.
+        head_start: Of the main head: "random" as ``head_std`` says, or "k-means", see
+            :func:`mixem.methods.heads.begin_at_centres`.
     """
 
     over_clusters: int = 50
@@ -50,9 +56,17 @@ class IICSettings(MethodSettings):
     plain_views: Augmentation | None = None
     over_split: str | None = None
     mapping: Literal["one-to-one", "majority"] = "one-to-one"
+    agreeing: int = field(default=1, metadata={"source": "cluster_eval.py: one"})
+    head_start: Literal["random", "k-means"] = field(
+        default="random", metadata={"source": "the official code"}
+    )
 
     def __post_init__(self) -> None:
-        at_least(self, over_clusters=2, sub_heads=1, repeats=1, clear_steps=0, lamb=0)
+        super().__post_init__()
+        require_start(self.head_start)
+        at_least(self, over_clusters=2, sub_heads=1, repeats=1, clear_steps=0, lamb=0, agreeing=1)
+        if self.agreeing > self.sub_heads:
+            raise InputError(f"{self.agreeing} of {self.sub_heads} sub-heads agree; give fewer")
         if self.head_std is not None:
             at_least(self, head_std=0)
         if "main" not in self.passes or set(self.passes) - {"main", "over"}:
@@ -84,7 +98,8 @@ class IIC(Method):
 
     Attributes:
         sub_head_losses: Mean loss ``(h,)`` of each main sub-head after training.
-        chosen: The main sub-head with the lowest of them, which :meth:`assign` asks.
+        chosen: The main sub-head with the lowest of them.
+        agreement: The main sub-heads that :meth:`assign` asks.
     """
 
     Settings = IICSettings
@@ -108,6 +123,7 @@ class IIC(Method):
         self.passes, self.mapping = s.passes, s.mapping
         self.plain_views = s.plain_views and replace(s.plain_views, size=views.size)
         self.drawn = views
+        self.pairs: torch.Tensor | None = None
         self.heads = nn.ModuleDict(
             {"main": SubHeads(self.feature_size, clusters, s.sub_heads, std=s.head_std)}
         )
@@ -117,6 +133,18 @@ class IIC(Method):
             )
         self.register_buffer("sub_head_losses", torch.zeros(s.sub_heads))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+        self.agreement = Agreement(s.agreeing, clusters)
+
+    def begin(self, images: torch.Tensor, generator: torch.Generator) -> None:
+        """Set the main head to its start."""
+        super().begin(images, generator)
+        if self.settings.head_start == "k-means":
+            begin_at_centres(self.heads["main"].get_submodule("linear"), self, images, generator)
+
+    def companions(self, images: torch.Tensor) -> torch.Tensor | None:
+        """See :meth:`mixem.methods.Method.companions`."""
+        self.pairs = super().companions(images)
+        return self.pairs
 
     def before_step(self, step: int) -> None:
         """Cut nothing out of the views of the first steps."""
@@ -169,34 +197,56 @@ class IIC(Method):
         self.eval()
         device = next(self.parameters()).device
         total = torch.zeros_like(self.sub_head_losses)
-        for chosen in mixed(images).split(256):  # among images of one class nothing is to be told
-            views = self.draw_views(images[chosen].to(device), generator)
+        if self.settings.neighbours and self.pairs is None:
+            self.companions(images)
+        for chosen in mixed(images).split(JUDGED):
+            # Among images of one class nothing is to be told.
+            part = images[chosen].to(device)
+            if self.pairs is None:
+                views = self.draw_views(part, generator)
+            else:
+                column = torch.randint(
+                    self.pairs.shape[1], (len(chosen),), generator=generator, device=device
+                )
+                others = self.pairs[chosen.to(self.pairs.device), column.to(self.pairs.device)]
+                companions = images[others.to(images.device)].to(device)
+                views = self.draw_pairs(part, companions, generator)
             total += self.losses(views, "main")[0] * len(chosen)
         self.sub_head_losses.copy_(total / len(images))
         self.chosen.copy_(self.sub_head_losses.argmin())
+        p = torch.empty(self.settings.sub_heads, 0, self.clusters)
+        if self.settings.agreeing > 1:
+            p = extract(self, images, "sub_heads").transpose(0, 1)
+        self.agreement.choose(self.sub_head_losses.cpu(), p)
 
     def settle(self, final: Method) -> None:
-        """Take over which sub-head is chosen."""
+        """Take over which sub-head is chosen, and which agree."""
         self.chosen.copy_(final.get_buffer("chosen"))
+        self.agreement.load_state_dict(final.get_submodule("agreement").state_dict())
 
     def sub_heads(self, images: torch.Tensor) -> torch.Tensor:
         """Cluster probabilities ``(N, h, k)`` of all main sub-heads for uint8 images."""
         return self.heads["main"](self.features(images)).transpose(0, 1)
 
     def assign(self, images: torch.Tensor) -> torch.Tensor:
-        """Cluster probabilities ``(N, k)`` of the chosen sub-head."""
-        return self.sub_heads(images)[:, self.chosen]
+        """Cluster probabilities ``(N, k)`` of the sub-heads that count."""
+        return self.agreement(self.sub_heads(images).transpose(0, 1))
 
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
     ) -> Iterator[Clustering]:
-        """The chosen sub-head, then every one with its loss."""
-        found = extract(self, images, "sub_heads").argmax(2).T
-        fitted = found
+        """The sub-heads that count, what all agree on, then every one with its loss."""
+        p = extract(self, images, "sub_heads").transpose(0, 1)
+        fitted = found = p.argmax(2)
         if self.mapping == "majority" and fit is not None:
             fitted = extract(self, fit, "sub_heads").argmax(2).T
         chosen = int(self.chosen)
-        yield Clustering("argmax p", found[chosen], fitted=fitted[chosen])
+        main = found[chosen]
+        if self.settings.agreeing > 1:
+            main = extract(self, images, "assign").argmax(1)
+        yield Clustering("argmax p", main, fitted=fitted[chosen])
+        if self.mapping == "one-to-one" and len(p) > 1:
+            yield Clustering("consensus", consensus(p, like=chosen).argmax(1))
         for head, loss in enumerate(self.sub_head_losses.tolist()):
             switches = {"sub_head": head, "loss": round(loss, 6)}
             yield Clustering("sub-head", found[head], switches, fitted[head])

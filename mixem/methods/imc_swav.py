@@ -11,7 +11,7 @@ from torch import nn
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet
-from mixem.distributed import gather
+from mixem.distributed import gather, size
 from mixem.errors import InputError
 from mixem.losses import infomax, logit_penalty, swapped_prediction
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
@@ -67,6 +67,7 @@ class IMCSwAVSettings(MethodSettings):
     small_views: Augmentation | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, large=2, small=0, embedding_size=1, hidden=1, prototypes=2)
         at_least(self, iterations=0, entropy_weight=0, penalty_weight=0, frozen_steps=0)
         for name in ("temperature", "epsilon"):
@@ -91,6 +92,7 @@ class IMCSwAV(Method):
     Settings = IMCSwAVSettings
     clusters_itself = True
     rests_parts = True
+    labels_on_host = True
     outputs = (*Method.outputs, "logits", "scores")
 
     def __init__(
@@ -118,6 +120,12 @@ class IMCSwAV(Method):
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
         """uint8 ``(B, C, h, w)`` to the large views ``(L, B, C, H, W)`` and the small ones."""
         return [views.several(images, count, generator) for views, count in self.groups]
+
+    def draw_pairs(
+        self, images: torch.Tensor, companions: torch.Tensor, generator: torch.Generator
+    ) -> list[torch.Tensor]:
+        """One group of two large views, of the images and of their companions."""
+        return [super().draw_pairs(images, companions, generator)]
 
     def before_step(self, step: int) -> None:
         """Give the prototypes unit length, and let them learn from a certain step on."""
@@ -166,14 +174,21 @@ class IMCSwAV(Method):
             )
         return known
 
-    def supervised_step(self, views: list[torch.Tensor], labels: torch.Tensor) -> Step:
+    def supervised_step(
+        self, views: list[torch.Tensor], labels: torch.Tensor, name: str = "images"
+    ) -> Step:
         """The same with a bank: the classifier learns whenever enough images are in it."""
         features = self.by_view(self.backbone, views)
         scores = self.compare(features)
         # Of several processes each keeps the images of all, and learns from them.
-        chosen = gather(labels.to(torch.uint8)).bool()
+        chosen = labels
+        if size() > 1:
+            chosen = gather(labels.to(scores.device, torch.uint8)).bool().cpu()
+        rows = chosen.nonzero()[:, 0]
+        rows = rows.pin_memory() if scores.is_cuda else rows  # or the copy would wait
+        rows = rows.to(scores.device, non_blocking=True)
         images = [gather(x.detach().transpose(0, 1)) for x in (features, scores)]
-        self.banked.append(tuple(x[chosen].transpose(0, 1) for x in images))
+        self.banked.append(tuple(x[rows].transpose(0, 1) for x in images))
         if sum(x.shape[1] for x, _ in self.banked) < len(chosen):
             return self._step(scores)
         known = [torch.cat(parts, 1) for parts in zip(*self.banked, strict=True)]

@@ -1,16 +1,18 @@
 """SCAN (Van Gansbeke et al. 2020): neighbours in a trained feature space share a cluster."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
 
-from mixem.clustering import KMeansProtocol, nearest_neighbours
+from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import neighbour_consistency, self_label
 from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.heads import Agreement, begin_at_centres, head_clusterings, require_start
 
 __all__ = ["SCAN", "SCANSettings", "SelfLabel", "SelfLabelSettings"]
 
@@ -24,14 +26,23 @@ class SCANSettings(MethodSettings):
         entropy_weight: Lambda, of the entropy of the clusters' shares (``entropy_weight``).
         heads: Classifiers that differ in their random start (``nheads``); the one with the lowest
             loss counts.
+        agreeing: Heads with the lowest losses whose mean counts; 1 for the best alone.
+        head_start: "random", or "k-means": see :func:`mixem.methods.heads.begin_at_centres`.
     """
 
     neighbours: int = 20
     entropy_weight: float = 5.0
     heads: int = 1
+    agreeing: int = field(default=1, metadata={"source": "the official code: one"})
+    head_start: Literal["random", "k-means"] = field(
+        default="random", metadata={"source": "the official code"}
+    )
 
     def __post_init__(self) -> None:
-        at_least(self, neighbours=1, entropy_weight=0, heads=1)
+        at_least(self, neighbours=1, entropy_weight=0, heads=1, agreeing=1)
+        if self.agreeing > self.heads:
+            raise InputError(f"{self.agreeing} of {self.heads} heads agree; give fewer")
+        require_start(self.head_start)
 
 
 class SCAN(Method):
@@ -48,7 +59,8 @@ class SCAN(Method):
 
     Attributes:
         losses: Loss ``(h,)`` of each head after training.
-        chosen: The head with the lowest of them, which :meth:`assign` asks.
+        chosen: The head with the lowest of them.
+        agreement: The heads that :meth:`assign` asks.
     """
 
     Settings = SCANSettings
@@ -71,6 +83,7 @@ class SCAN(Method):
         self.head = nn.Linear(self.feature_size, self.settings.heads * clusters)
         self.register_buffer("losses", torch.zeros(self.settings.heads))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+        self.agreement = Agreement(self.settings.agreeing, clusters)
         self.pretext: list[Method] = []  # the start, whose weights are not this method's
         self.pairs: torch.Tensor | None = None
 
@@ -79,17 +92,16 @@ class SCAN(Method):
         super().start_from(other)
         self.pretext = [other]
 
+    def begin(self, images: torch.Tensor, generator: torch.Generator) -> None:
+        """Set the heads to their start."""
+        super().begin(images, generator)
+        if self.settings.head_start == "k-means":
+            begin_at_centres(self.head, self, images, generator)
+
     def companions(self, images: torch.Tensor) -> torch.Tensor:
         """Rows ``(N, 1 + K)`` of the image itself and its K nearest ones (step 1 of the paper)."""
-        if self.settings.neighbours >= len(images):
-            raise InputError(
-                f"{self.settings.neighbours} neighbours among {len(images)} images; "
-                "give fewer with settings.neighbours"
-            )
         other = self.pretext[0] if self.pretext else self
-        other.to(next(self.parameters()).device)
-        embeddings = extract(other, images, "embeddings")
-        found = nearest_neighbours(embeddings, self.settings.neighbours).indices
+        found = self.nearest(other, images, "embeddings")
         self.pairs = torch.cat([torch.arange(len(images)).unsqueeze(1), found], 1)
         return self.pairs
 
@@ -130,28 +142,29 @@ class SCAN(Method):
             total += consistency + diversity
         self.losses.copy_(total / (1 + self.settings.neighbours))
         self.chosen.copy_(self.losses.argmin())
+        self.agreement.choose(self.losses, logits.softmax(2))
 
     def settle(self, final: Method) -> None:
-        """Take over which head is chosen."""
+        """Take over which head is chosen, and which agree."""
         self.chosen.copy_(final.get_buffer("chosen"))
+        self.agreement.load_state_dict(final.get_submodule("agreement").state_dict())
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(N, h, k)`` of all heads, of uint8 images."""
         return self.heads(self.prepare(images)).transpose(0, 1)
 
     def assign(self, images: torch.Tensor) -> torch.Tensor:
-        """Cluster probabilities ``(N, k)`` of the chosen head."""
-        return self.logits(images)[:, self.chosen].float().softmax(1)
+        """Cluster probabilities ``(N, k)`` of the heads that count."""
+        return self.agreement(self.logits(images).transpose(0, 1).float().softmax(2))
 
     def clusterings(
         self, images: torch.Tensor, fit: torch.Tensor | None, protocol: KMeansProtocol
     ) -> Iterator[Clustering]:
-        """The chosen head, k-means on the features, and every head with its loss."""
-        found = extract(self, images, "logits").argmax(2).T
-        yield Clustering("argmax p", found[int(self.chosen)])
+        """The heads that count, k-means on the features, what all agree on, and every head."""
+        yield Clustering("argmax p", extract(self, images, "assign").argmax(1))
         yield next(self.kmeans_clusterings(images, fit, protocol))
-        for head, loss in enumerate(self.losses.tolist() if len(found) > 1 else ()):
-            yield Clustering("head", found[head], {"head": head, "loss": round(loss, 6)})
+        p = extract(self, images, "logits").transpose(0, 1).softmax(2)
+        yield from head_clusterings(p, self.losses, int(self.chosen))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class SimCLRSettings(MethodSettings):
     temperature: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, embedding_size=1)
         if not 0 < self.temperature < math.inf:
             raise InputError(f"temperature is {self.temperature}; give a positive number")

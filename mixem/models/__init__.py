@@ -4,6 +4,7 @@ from mixem.models.backbones import BACKBONES, SmallNet, SmallResNet, make_backbo
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel
 from mixem.models.heads import ClusterHead, MixtureHead, ProjectionHead, SubHeads, mix
 from mixem.models.segmentation import SegmentationHead, SegmentationNet10a
+from mixem.models.vectors import Prepared
 
 __all__ = [
     "BACKBONES",
@@ -11,6 +12,7 @@ __all__ = [
     "ClusterNet5g",
     "ClusterNet6c",
     "MixtureHead",
+    "Prepared",
     "ProjectionHead",
     "SegmentationHead",
     "SegmentationNet10a",

@@ -9,6 +9,7 @@ from torch import nn
 from mixem.errors import InputError
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel, residual_stages
 from mixem.models.segmentation import SegmentationNet10a
+from mixem.models.vectors import Prepared
 
 
 class SmallNet(nn.Module):
@@ -140,6 +141,7 @@ BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "clusternet6c-batch": lambda c, size: ClusterNet6c(c, size=size, running_statistics=False),
     "clusternet6c-sobel": lambda c, size: _behind_sobel(ClusterNet6c(c + 2, size=size), keep=True),
     "clusternet6c-16": lambda c, size: ClusterNet6c(c, size=size, width=16),
+    "vectors": lambda c, size: Prepared(c),  # of features, whose "channels" are their length
     "clusternet6c-16-batch": lambda c, size: ClusterNet6c(
         c, size=size, width=16, running_statistics=False
     ),

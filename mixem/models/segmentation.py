@@ -13,7 +13,7 @@ class SegmentationNet10a(nn.Sequential):
     """Six 3 x 3 convolutions that keep the places, IIC's trunk for segmentation.
 
     Convolution, batch norm and ReLU with 64, 128, 256, 256, 512 and 512 channels, a 2 x 2
-    max-pool after the second, the last two dilated by 2 (``net10a.py``, ``vgg.py``): 4.3 million
+    max-pool after the second, the last two dilated by 2 (``net10a.py``, ``vgg.py``): 4.5 million
     parameters.
 
     Args:

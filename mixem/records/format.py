@@ -17,6 +17,7 @@ from mixem.schema import from_json, to_json
 __all__ = [
     "FORMAT",
     "METRICS",
+    "PIXEL_METRICS",
     "CurvePoint",
     "Data",
     "Epoch",
@@ -30,8 +31,14 @@ __all__ = [
 ]
 
 FORMAT = 2
-METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")  # the last two: of pixels
+METRICS = ("accuracy", "nmi", "ari")
+PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
 Scores = dict[str, float]
+# What a shortened schedule changes together.
+SCALED = {
+    f"training.{name}"
+    for name in ("scaled_from", "epochs", "constant_epochs", "warmup_steps", "snapshots")
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a run.
+    """The images of a run, or their features.
 
     Attributes:
         name: What :func:`mixem.data.load_images` calls them; of a folder, its last name alone.
@@ -108,9 +115,12 @@ class Data:
         test_split: Scored.
         test_images: How many.
         test_fingerprint: SHA-256 of their shape and pixels.
-        shape: Channels, height, width.
+        shape: Channels, height, width; of features their length.
         skipped_files: Files of a folder that could not be read.
         class_names: Of a classifier's classes, in their order; () for methods without labels.
+        origin: Of features: the network, the digest of its weights, where they are from, what they
+            have seen, their licence, the fingerprint of the pictures, how these were prepared, and
+            the minutes that it took.
     """
 
     name: str
@@ -123,6 +133,7 @@ class Data:
     shape: tuple[int, ...]
     skipped_files: int = 0
     class_names: tuple[str, ...] = ()
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ class Record:
         epoch: The last one, which is the one scored.
         minutes: Of training, over all sittings; without the start's.
         images_per_second: Of training.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float16".
         hardware: What it ran on.
         settings: Every setting, by path.
         history: At most 60 epochs, the last one among them.
@@ -228,10 +239,17 @@ class Record:
         return self.protocols[0].scores
 
     @property
+    def scaled(self) -> str:
+        """Of a shortened training its length in words, "" of a whole one."""
+        whole = self.overrides.get("training.scaled_from")
+        return f"{self.epoch} of {whole} epochs, schedule scaled" if whole else ""
+
+    @property
     def variant(self) -> str:
         """The changed settings in words, "" if there are none.
 
-        A setting goes by the last part of its path, or by all of it where others end alike.
+        A setting goes by the last part of its path, or by all of it where others end alike. A
+        shortened schedule is one change: :attr:`scaled`.
         """
         ends = Counter(path.split(".")[-1] for path in self.settings)
 
@@ -239,7 +257,9 @@ class Record:
             end = path.split(".")[-1]
             return path if ends[end] > 1 else end
 
-        return ", ".join(f"{named(path)}={value}" for path, value in self.overrides.items())
+        left = {p: v for p, v in self.overrides.items() if not (self.scaled and p in SCALED)}
+        settings = (f"{named(path)}={value}" for path, value in left.items())
+        return ", ".join([*[self.scaled] * bool(self.scaled), *settings])
 
     @property
     def kind(self) -> tuple[str, str, str]:

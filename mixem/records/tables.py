@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from mixem.errors import InputError
 from mixem.papers import Value, value
-from mixem.records.format import METRICS, Record, Row, Scores, read_record
+from mixem.records.format import METRICS, PIXEL_METRICS, Record, Row, Scores, read_record
 
 __all__ = [
     "NOT_RUN",
@@ -19,6 +19,8 @@ __all__ = [
     "Table",
     "comparison",
     "load_records",
+    "longest_scaled",
+    "paper_text",
     "paper_value",
     "records_of",
     "row_of",
@@ -47,7 +49,8 @@ def records_of(records: Sequence[Record], experiment: str, **changes: Any) -> li
     """The records of an experiment as it is, or of one variant of it.
 
     A variant may need other batches or more epochs, so what it changes in ``training`` does not
-    count. The experiment as it is has no change at all.
+    count. The experiment as it is has no change at all. A schedule that was shortened to fit a
+    time is another thing: its records are not among them.
 
     Args:
         records: As :func:`load_records` gives.
@@ -65,7 +68,8 @@ def records_of(records: Sequence[Record], experiment: str, **changes: Any) -> li
     def fits(overrides: dict[str, Any]) -> bool:
         return bool(overrides) == bool(wanted) and counted(overrides) == counted(wanted)
 
-    return [r for r in records if r.experiment == experiment and fits(r.overrides)]
+    own = (r for r in records if r.experiment == experiment and not r.scaled)
+    return [r for r in own if fits(r.overrides)]
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def summarise(
 
     Args:
         records: Of one experiment and one variant.
-        metric: One of ``METRICS``.
+        metric: One of ``METRICS``, or of ``PIXEL_METRICS``.
         **protocol: Switches that name a row of ``protocols``, such as ``normalise=False``; the
             rest is as in the main protocol. ``kind="argmax p"`` is MIX'EM's components as such, or
             IIC's chosen sub-head; ``kind="mean of sub-heads"`` and the like are IIC's. IMC-SwAV
@@ -110,8 +114,9 @@ def summarise(
     Raises:
         InputError: If the records are of several experiments or have no such metric or protocol.
     """
-    if metric not in METRICS:
-        raise InputError(f"no metric {metric!r}; give {', '.join(METRICS)}")
+    if metric not in (*METRICS, *PIXEL_METRICS):
+        known = dict.fromkeys((*METRICS, *PIXEL_METRICS))
+        raise InputError(f"no metric {metric!r}; give {', '.join(known)}")
     if len({record.kind for record in records}) > 1:
         raise InputError("the records are of several experiments; give those of one")
     scores = [score(record, **protocol) for record in records]
@@ -177,6 +182,10 @@ PAPER_VALUES = {
         for ablation in ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
     },
     "stl10/iic-finetune": ("iic", "iic-finetune"),
+    **{  # table 4 has the best epoch, chosen with labels
+        f"{images}/iic-segmentation": ("iic", "best-epoch")
+        for images in ("coco-stuff-3", "coco-stuff", "potsdam-3", "potsdam")
+    },
     **{
         f"{images}/imc-swav": ("imc_swav", "imc-swav")
         for images in ("cifar10", "cifar100-20", "cifar100", "stl10", "tiny-imagenet")
@@ -191,6 +200,8 @@ def paper_value(experiment: str, metric: str = "accuracy") -> Value | None:
     column = f"{experiment.split('/')[0]}/{metric}"
     if experiment == "stl10/iic-finetune":
         column = column.replace("/", "/classification-")
+    elif experiment.endswith("/iic-segmentation"):
+        column = column.replace("/", "/pixel-")
     try:
         return value(*PAPER_VALUES[experiment], column)
     except InputError:
@@ -202,20 +213,28 @@ def comparison(
 ) -> Table:
     """The papers' numbers beside ours, in percent, a row an experiment.
 
-    Only runs without changed settings count; an experiment without a record is "not run".
+    Only runs without changed settings count; an experiment without a record is "not run". Where
+    there are none but of a schedule that was shortened, the longest stand there and say so.
     """
     rows = []
     for name in experiments:
-        paper = paper_value(name, metric)
-        ours = summarise([r for r in records if r.experiment == name and not r.overrides], metric)
+        whole = [r for r in records if r.experiment == name and not r.overrides]
+        ours, words = summarise(whole, metric), ""
+        if ours is None and (longest := longest_scaled(records, name)):
+            ours, words = summarise(longest, metric), f" ({longest[0].scaled})"
         rows.append(
             (
                 name,
-                "–" if paper is None else _paper_text(paper, PAPER_VALUES[name][0]),
+                paper_text(name, metric),
                 *(
                     (NOT_RUN, "–", "–", "–")
                     if ours is None
-                    else (ours.percent(), str(ours.n), f"{ours.minutes:.1f}", ours.hardware)
+                    else (
+                        ours.percent() + words,
+                        str(ours.n),
+                        f"{ours.minutes:.1f}",
+                        ours.hardware,
+                    )
                 ),
             )
         )
@@ -223,8 +242,20 @@ def comparison(
     return Table(columns, tuple(rows))
 
 
-def _paper_text(paper: Value, source: str) -> str:
-    """With the decimals of the source: MIX'EM's abstract has none, the tables of the others one."""
-    decimals = 0 if source == "mixem" else 1
+def longest_scaled(records: Sequence[Record], experiment: str) -> list[Record]:
+    """Of an experiment with nothing but its schedule shortened, the records of the longest one."""
+    short = [r for r in records if r.experiment == experiment and r.scaled == r.variant != ""]
+    return [r for r in short if r.epoch == max(r.epoch for r in short)]
+
+
+def paper_text(experiment: str, metric: str = "accuracy") -> str:
+    """What the paper reports for an experiment, in percent; "–" if it reports nothing.
+
+    With the decimals of the source: MIX'EM's abstract has none, the tables of the others one.
+    """
+    paper = paper_value(experiment, metric)
+    if paper is None:
+        return "–"
+    decimals = 0 if PAPER_VALUES[experiment][0] == "mixem" else 1
     spread = "" if paper.std is None else f" ± {paper.std:.{decimals}f}"
     return f"{paper.mean:.{decimals}f}{spread}"

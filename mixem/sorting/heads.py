@@ -1,26 +1,24 @@
-"""Clusters of finished features: small heads trained by IIC's loss, and one of them chosen."""
+"""Clusters of finished features: a run of the experiment ``pretrained/scan-sort`` on them."""
 
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.decomposition import PCA
-from tqdm import tqdm
+from torch import Tensor
 
-from mixem.clustering import KMeansResult, kmeans, nearest_neighbours, normalise_rows
 from mixem.clustering.arrays import as_features
+from mixem.data import ImageSet
 from mixem.errors import InputError
-from mixem.losses import iic
+from mixem.experiments import Experiment, get
+from mixem.methods import extract
+from mixem.runs import run
 
-__all__ = ["HeadsResult", "train_heads"]
+__all__ = ["HeadsResult", "recipe", "train_heads"]
 
-COMPONENTS = 256  # principal components that the heads see
-SHARPNESS = 10.0  # of the heads at the start: a centre times this is a row of weights
-BATCH = 512
-PASSES, STEPS = 10, 150  # at least as many of each
-RATE = 2e-2
-DRAWS = 4  # neighbours of each picture by which the finished heads are compared
+EXPERIMENT = "pretrained/scan-sort"
+FEWEST = 3  # neighbours, where clusters are small
 
 
 class HeadsResult(NamedTuple):
@@ -28,124 +26,90 @@ class HeadsResult(NamedTuple):
 
     Attributes:
         clusters: int64 ``(N,)``.
-        logits: ``(N, k)`` of the chosen head.
-        losses: ``(h,)``, of the finished heads, in nats; the chosen one has the least.
-        kmeans: The better of the k-means that the heads began from, by inertia: the yardstick.
+        logits: ``(N, k)``, logarithms of the mean probabilities of the heads that count.
+        losses: ``(h,)``, of the finished heads, in nats; the half with the lowest ones counts.
     """
 
     clusters: NDArray[np.int64]
     logits: NDArray[np.float32]
     losses: NDArray[np.float32]
-    kmeans: NDArray[np.int64]
+
+
+def recipe(images: ImageSet, k: int, *, heads: int = 20) -> Experiment:
+    """The experiment that sorts these vectors.
+
+    A picture has no more neighbours than half a cluster of average size.
+
+    Args:
+        images: Vectors.
+        k: Clusters, from 2 to N / 4.
+        heads: At least 2.
+
+    Raises:
+        InputError: If there are too few pictures.
+    """
+    n = len(images)
+    if not 2 <= k <= n // 4 or heads < 2:
+        raise InputError(
+            f"{k} clusters and {heads} heads for {n} pictures; give 2 to {n // 4} clusters and at "
+            "least 2 heads"
+            if n >= 8
+            else f"{n} pictures are too few to be sorted; give at least 8"
+        )
+    experiment = get(EXPERIMENT).on(images)
+    neighbours = max(FEWEST, min(experiment.settings.neighbours, n // (2 * k)))
+    return experiment.override(
+        clusters=k,
+        settings__heads=heads,
+        settings__agreeing=heads // 2,
+        settings__neighbours=neighbours,
+    )
 
 
 def train_heads(
-    features: ArrayLike | torch.Tensor,
+    images: ImageSet | ArrayLike | Tensor,
     k: int,
     *,
     heads: int = 20,
-    neighbours: int = 20,
     seed: int = 0,
+    out: str | Path | None = None,
     progress: bool = True,
 ) -> HeadsResult:
-    """Train linear heads that give a picture and its neighbour the same cluster, by IIC's loss.
+    """Train linear heads that give a picture and its neighbours the same cluster, by SCAN's loss.
 
-    The features are normalised, centred and normalised again. Every head begins at the centres of
-    a k-means, half of them on these features and half on those given: where classes are even the
-    first are better, where they are uneven the second. All heads are one matrix product. The one
-    with the lowest loss counts, so no label is needed.
-
-    The numbers were chosen by accuracy on five sets of pictures with features of
-    EfficientNet-Lite0. On even classes the loss chooses well; on uneven ones it hardly chooses at
-    all, and k-means can be as good.
+    Every head begins at the centres of a k-means, see
+    :func:`mixem.methods.heads.begin_at_centres`. The half with the lowest losses counts, so no
+    label is needed.
 
     Args:
-        features: ``(N, D)`` of a pretrained network, as :func:`mixem.features.features` gives.
+        images: Vectors, or an array ``(N, D)`` of them.
         k: Clusters, from 2 to N / 4.
         heads: At least 2.
-        neighbours: Nearest pictures that a picture may be paired with.
         seed: Of k-means, order and pairs.
+        out: Folder of the run, which is read again, or gone on with, the next time; by default
+            nothing is kept.
         progress: Show a bar.
 
     Raises:
         InputError: If the features are no finite matrix, or there are too few pictures.
     """
-    raw = as_features(features)
-    n = len(raw)
-    if not 2 <= k <= n // 4 or heads < 2:
-        raise InputError(
-            f"{k} clusters and {heads} heads for {n} pictures; give 2 to {n // 4} clusters and at "
-            "least 2 heads"
+    if not isinstance(images, ImageSet):
+        images = ImageSet.of_vectors(as_features(images))
+    experiment = recipe(images, k, heads=heads)
+    with tempfile.TemporaryDirectory() as folder:
+        finished = run(
+            experiment,
+            seed=seed,
+            images=images,
+            out=out or Path(folder, "run"),
+            device="cpu",
+            progress=progress,
         )
-    unit = normalise_rows(raw)
-    prepared = normalise_rows(unit - unit.mean(0))
-    pairs = nearest_neighbours(prepared, min(neighbours, n - 1)).indices
-    x = torch.from_numpy(_components(prepared, seed)).float()
-    begun = [
-        kmeans(points, k, seed=heads * seed + i, normalise=False, n_init=1, max_iter=300)
-        for points, count in ((x.numpy(), heads - heads // 2), (_components(raw, seed), heads // 2))
-        for i in range(count)
-    ]
-    weight, bias = _train(x, pairs, _centres(x, begun, k), seed=seed, progress=progress)
-    with torch.no_grad():
-        logits = _logits(x, weight, bias)
-        p = logits.softmax(2)
-        columns = torch.linspace(0, pairs.shape[1] - 1, DRAWS).long()
-        losses = torch.stack([iic(p, p[:, pairs[:, c]]) for c in columns]).mean(0)
-    best = int(losses.argmin())
+    assert finished is not None  # it may take the time that it takes
+    method = finished.method
+    logits = extract(method, images.images, "assign").clamp_min(1e-30).log()
     return HeadsResult(
-        clusters=logits[best].argmax(1).numpy(),
-        logits=logits[best].numpy(),
-        losses=losses.numpy(),
-        kmeans=min(begun[: heads - heads // 2], key=lambda found: found.inertia).clusters,
+        clusters=logits.argmax(1).numpy(),
+        logits=logits.numpy(),
+        losses=method.get_buffer("losses").numpy(),
     )
-
-
-def _components(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Principal components, where there are more columns than are wanted."""
-    most = min(COMPONENTS, *points.shape)
-    if most == points.shape[1]:
-        return points - points.mean(0)
-    return np.asarray(PCA(most, random_state=seed).fit_transform(points))
-
-
-def _centres(x: torch.Tensor, begun: list[KMeansResult], k: int) -> torch.Tensor:
-    """Means ``(h, k, d)`` of the rows of each cluster."""
-    means = torch.zeros(len(begun), k, x.shape[1])
-    for mean, found in zip(means, begun, strict=True):
-        clusters = torch.from_numpy(found.clusters)
-        sizes = torch.bincount(clusters, minlength=k).clamp_min(1)
-        mean.index_add_(0, clusters, x).div_(sizes.unsqueeze(1))
-    return means
-
-
-def _train(
-    x: torch.Tensor, pairs: torch.Tensor, centres: torch.Tensor, *, seed: int, progress: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights ``(h, k, d)`` and biases ``(h, k)`` of the trained heads."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = (SHARPNESS * centres).requires_grad_()
-    bias = torch.zeros(centres.shape[:2]).requires_grad_()
-    a_pass = max(len(x) // BATCH, 1)
-    total = a_pass * max(PASSES, -(-STEPS // a_pass))
-    optimiser = torch.optim.Adam([weight, bias], lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
-    order = torch.randperm(len(x), generator=generator)
-    for step in tqdm(range(total), desc="heads", disable=None if progress else True):
-        if step % a_pass == 0:
-            order = torch.randperm(len(x), generator=generator)
-        chosen = order[step % a_pass * BATCH :][:BATCH]
-        column = torch.randint(pairs.shape[1], (len(chosen),), generator=generator)
-        both = torch.cat([x[chosen], x[pairs[chosen, column]]])
-        p, q = _logits(both, weight, bias).softmax(2).chunk(2, 1)
-        optimiser.zero_grad()
-        iic(p, q).sum().backward()
-        optimiser.step()
-        schedule.step()
-    return weight.detach(), bias.detach()
-
-
-def _logits(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """``(h, N, k)`` of features ``(N, d)``: one product for all heads."""
-    found = x @ weight.flatten(0, 1).T + bias.flatten()
-    return found.unflatten(1, bias.shape).transpose(0, 1)

@@ -94,7 +94,7 @@ def map_picture(
     if max(wide, tall) > LONGEST * min(wide, tall):
         raise InputError(f"{wide} x {tall} pixels, more than {LONGEST} times as long as wide")
     scale = side / min(wide, tall)
-    size = tuple(max(16, 2 * round(length * scale / 2)) for length in (wide, tall))
+    size = max(16, 2 * round(wide * scale / 2)), max(16, 2 * round(tall * scale / 2))
     small = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
     channels = method.channels or 3
     if channels not in (1, 3):

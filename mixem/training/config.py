@@ -1,7 +1,7 @@
 """How long and how fast a method is trained, and the circumstances of one sitting."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixem.data import ImageSet
@@ -20,7 +20,9 @@ class TrainConfig:
     """How a method is optimised; the defaults are MIX'EM's ``config.yaml`` and ``train.py``.
 
     Attributes:
-        epochs: Passes over the images.
+        epochs: Passes over the images; 0 for a method that trains nothing.
+        least_steps: Of the whole training: with so few images that ``epochs`` are fewer steps,
+            there are more epochs.
         batch_size: Images a batch. What does not fill a step is left out; a set smaller than one
             batch is a batch. Of several processes each takes its part of it.
         accumulate: Batches whose gradients are added up before the weights change. The losses
@@ -39,6 +41,8 @@ class TrainConfig:
         momentum: Of "sgd".
         snapshots: Epochs after which the weights are kept as well, 0 for the start; scored when
             the run is, for the learning curve of its record. Later ones than the last are ignored.
+        scaled_from: Epochs of the whole schedule, if this is one that was shortened; see
+            :meth:`scaled`.
     """
 
     epochs: int = 200
@@ -55,11 +59,13 @@ class TrainConfig:
     accumulate: int = _default(1, "this book: no accumulation")
     optimiser: str = _default("adam", "the official code of all three papers")
     momentum: float = _default(0.9, "not used without the optimiser 'sgd'")
+    scaled_from: int | None = _default(None, "the whole schedule")
+    least_steps: int = _default(0, "this book: as many as the epochs have")
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("epochs", 1), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
-            ("accumulate", 1),
+            ("epochs", 0), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
+            ("accumulate", 1), ("least_steps", 0),
         ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
@@ -87,6 +93,14 @@ class TrainConfig:
                 "give a positive rate and a decay of at least 0"
             )
 
+    def lasting(self, steps: int) -> "TrainConfig":
+        """These settings with as many epochs as ``least_steps`` asks for.
+
+        Args:
+            steps: Of one epoch.
+        """
+        return replace(self, epochs=max(self.epochs, -(-self.least_steps // max(1, steps))))
+
     def batch_for(self, images: ImageSet) -> int:
         """Images a batch of these.
 
@@ -100,6 +114,34 @@ class TrainConfig:
                 f"{images.name} has {len(images)} images; give fewer"
             )
         return batch
+
+    def scaled(self, epochs: int) -> "TrainConfig":
+        """This training in fewer epochs: all that is counted in epochs or steps shrinks alike.
+
+        >>> short = TrainConfig(epochs=200, constant_epochs=10, snapshots=(0, 1, 100)).scaled(20)
+        >>> short.epochs, short.constant_epochs, short.snapshots, short.scaled_from
+        (20, 1, (0, 1, 10), 200)
+
+        Raises:
+            InputError: Unless there are fewer epochs, and at least one.
+        """
+        if not 1 <= epochs < self.epochs:
+            raise InputError(
+                f"{epochs} epochs instead of {self.epochs}; give fewer, and at least 1"
+            )
+
+        def less(count: int) -> int:
+            return round(count * epochs / self.epochs)
+
+        kept = {max(1, less(epoch)) if epoch else 0 for epoch in self.snapshots}
+        return replace(
+            self,
+            epochs=epochs,
+            constant_epochs=less(self.constant_epochs),
+            warmup_steps=less(self.warmup_steps),
+            snapshots=tuple(sorted(epoch for epoch in kept if epoch <= epochs)),
+            scaled_from=self.scaled_from or self.epochs,
+        )
 
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.
@@ -128,7 +170,7 @@ class Sitting:
 
     Attributes:
         device: "auto", "cpu", "cuda" or another name PyTorch knows.
-        precision: "float32", "bfloat16" (autocast) or "auto", see
+        precision: "float32", "bfloat16" or "float16" (autocast), or "auto", see
             :func:`mixem.devices.resolve_precision`.
         compile: Let ``torch.compile`` make the backbone faster, where it can.
         max_minutes: Stop cleanly after this time; call again to go on.

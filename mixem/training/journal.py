@@ -61,6 +61,7 @@ class Journal:
         optimiser: torch.optim.Optimizer,
         config: TrainConfig,
         meter: Meter,
+        scaler: torch.amp.GradScaler,
     ) -> int:
         """Go on from the checkpoint if there is one; the number of steps that are done.
 
@@ -70,12 +71,13 @@ class Journal:
             optimiser: Likewise.
             config: Names the snapshots.
             meter: Likewise.
+            scaler: Likewise.
 
         Raises:
             InputError: If the checkpoint is of another training.
         """
         self.identity, self.method, self.optimiser = identity, method, optimiser
-        self.config = config
+        self.config, self.scaler = config, scaler
         step = self._resume(meter) if self.state else 0
         self.state = None
         self.began = self.saved = time.monotonic()
@@ -104,6 +106,7 @@ class Journal:
             "identity": self.identity,
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "meter": meter.sums,
             "step": step,
             "seconds": self.seconds,
@@ -127,6 +130,8 @@ class Journal:
             _require_same(file, state["identity"], self.identity)
             self.method.load_state_dict(state["method"])
             self.optimiser.load_state_dict(state["optimiser"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
             sums = {name: value.to(device) for name, value in state["meter"].items()}
             # They are those of all processes, and will be added up again.
             meter.state = sums if leads() else {n: torch.zeros_like(v) for n, v in sums.items()}

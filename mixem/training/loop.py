@@ -27,7 +27,15 @@ from mixem.records import Epoch
 from mixem.training.config import Sitting, TrainConfig
 from mixem.training.journal import Journal
 from mixem.training.meter import Meter
-from mixem.training.step import Schedule, Stepper, make_optimiser, make_passes, require_seed
+from mixem.training.step import (
+    Schedule,
+    Stepper,
+    make_optimiser,
+    make_passes,
+    make_scaler,
+    require_seed,
+    seeded,
+)
 
 __all__ = ["Training", "train"]
 
@@ -47,7 +55,7 @@ class Training:
         seconds: Time spent training, over all sittings.
         images_per_second: Over all sittings.
         device: What it ran on.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float16".
         processes: How many shared the work at the end.
         compiled: The backbone's forward pass was compiled in this sitting.
         peak_memory: Bytes, the most that was allocated on a GPU in this sitting; None on a CPU.
@@ -121,7 +129,10 @@ def train(
         "precision": precision,
     }
     meter = Meter()
-    step = journal.begin(identity, method, optimiser, config, meter)
+    scaler = make_scaler(precision, device)
+    if journal.state is None:
+        method.begin(passes[0].pixels, seeded(seed, "begin", 0, device))
+    step = journal.begin(identity, method, optimiser, config, meter, scaler)
 
     first, name = step, sets[method.passes[0]].name
     bar = tqdm(
@@ -135,7 +146,9 @@ def train(
         bar,
         interruptions(enabled=processes() == 1) as asked_to_stop,
     ):
-        stepper = Stepper(method, optimiser, device=device, precision=precision, seed=seed)
+        stepper = Stepper(
+            method, optimiser, device=device, precision=precision, seed=seed, scaler=scaler
+        )
         stop, looked = False, time.monotonic()
         while step < schedule.total and not stop:
             now = schedule.at(step)

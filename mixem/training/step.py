@@ -8,7 +8,7 @@ import bisect
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ __all__ = [
     "Stepper",
     "make_optimiser",
     "make_passes",
+    "make_scaler",
     "move",
     "parallel",
     "require_seed",
@@ -66,7 +67,8 @@ class Pass:
     Attributes:
         batch: Images a batch.
         steps: Updates of the weights in one such pass.
-        companions: See :meth:`mixem.methods.Method.companions`.
+        companions: See :meth:`mixem.methods.Method.companions`; found when they are first asked
+            for, so that a training that goes on has its weights back.
 
     Raises:
         InputError: For too few images, or labels that the method needs and the images lack.
@@ -91,13 +93,20 @@ class Pass:
             )
         self.steps = len(images) // (self.batch * config.accumulate)
         labels = method.targets(images)
-        self.labels = None if labels is None else labels.to(pixels.device)
-        self.companions = method.companions(pixels)
+        self.on_host = method.labels_on_host
+        keep = labels is None or self.on_host
+        self.labels = labels if keep else labels.to(pixels.device)  # type: ignore[union-attr]
+        self.method = method
+
+    @cached_property
+    def companions(self) -> torch.Tensor | None:
+        """Rows ``(N, m)``, or None."""
+        return self.method.companions(self.pixels)
 
     def order(self, seed: int, index: int) -> torch.Tensor:
-        """The images in random order, another one for each ``index``."""
+        """The images in random order, another one for each ``index``; where the labels are."""
         order = torch.randperm(len(self.pixels), generator=seeded(seed, "order", index))
-        return order.to(self.pixels.device)
+        return order if self.on_host else order.to(self.pixels.device)
 
 
 def make_passes(
@@ -150,10 +159,11 @@ class Schedule:
     """
 
     def __init__(self, passes: list[Pass], config: TrainConfig):
-        self.passes, self.config = passes, config
+        self.passes = passes
         self.ends = list(itertools.accumulate(part.steps for part in passes))
         self.steps = self.ends[-1]
-        self.total = config.epochs * self.steps
+        self.config = config.lasting(self.steps)
+        self.total = self.config.epochs * self.steps
 
     def at(self, step: int) -> Now:
         """Where a step is, counted from 0."""
@@ -177,8 +187,9 @@ class Stepper:
         method: Trained in place, in training mode on the device.
         optimiser: Of :func:`make_optimiser`.
         device: Where views are drawn.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float16".
         seed: Of the views.
+        scaler: Of ``make_scaler``, perhaps with what it has learned; by default a new one.
         border: Called with the name of each part of a step when it is done, for a profile.
     """
 
@@ -190,10 +201,13 @@ class Stepper:
         device: torch.device,
         precision: str,
         seed: int = 0,
+        scaler: torch.amp.GradScaler | None = None,
         border: Callable[[str], None] = lambda part: None,
     ):
         self.method, self.optimiser, self.device = method, optimiser, device
-        self.bfloat16, self.seed, self.border = precision == "bfloat16", seed, border
+        self.half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+        self.scaler = scaler or make_scaler(precision, device)
+        self.seed, self.border = seed, border
         self.network = parallel(method)
 
     def step(
@@ -225,15 +239,16 @@ class Stepper:
             views, labels = self._draw(images, whole, drawn)
             self.border("augmentation")
             with counter or contextlib.nullcontext(), self._apart(index + 1 < images.accumulate):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
                     result = self.network(views, images.name, labels)
                 loss = torch.stack(list(result.terms.values())).sum() / images.accumulate
                 self.border("loss")
-                loss.backward()
+                self.scaler.scale(loss).backward()
                 self.border("backward")
             meter.add(result)
             self.border("other")
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.border("optimiser")
 
     def _apart(self, more: bool) -> contextlib.AbstractContextManager[Any]:
@@ -247,8 +262,11 @@ class Stepper:
     ) -> tuple[Any, torch.Tensor | None]:
         """Views and labels of this process's part of a batch."""
         mine = slice(rank(), None, size())
-        pixels = _to(images.pixels[whole[mine]], self.device)
-        labels = None if images.labels is None else _to(images.labels[whole[mine]], self.device)
+        rows = _to(whole[mine], images.pixels.device)
+        pixels = _to(images.pixels[rows], self.device)
+        labels = None if images.labels is None else images.labels[whole[mine]]
+        if labels is not None and not images.on_host:
+            labels = _to(labels, self.device)
         if images.companions is None:
             self.border("other")
             return self.method.draw_views(pixels, drawn), labels
@@ -276,6 +294,16 @@ def make_optimiser(
         weight_decay=config.weight_decay,
         fused=device.type in ("cpu", "cuda"),
     )
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """What keeps gradients in the range of float16; for other precisions it does nothing.
+
+    The loss is multiplied by a large number before the backward pass, and the optimiser divides
+    the gradients by it. Where that was too large, and a gradient is not finite, the step is left
+    out and the number halved; after 2,000 good steps it is doubled. No step waits for the device.
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision == "float16")
 
 
 class _Step(nn.Module):

@@ -27,7 +27,7 @@ def write_chapter() -> Callable[..., Path]:
     def write(path: Path, last: str, *, parameters: str = 'profile = "quick"') -> Path:
         cells = [
             v4.new_markdown_cell("# A title"),
-            v4.new_code_cell(f"# google.colab\n# git+{notebooks.repository()}"),
+            v4.new_code_cell(f"# google.colab\n# {notebooks.repository()}"),
             v4.new_markdown_cell("Parameters."),
             v4.new_code_cell(
                 f'{parameters}\nseed = 0\ndevice = "auto"', metadata={"tags": ["parameters"]}

@@ -33,6 +33,24 @@ def test_warnings_stop_the_build(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "nowhere.md" in said
 
 
+def test_a_chapter_that_was_not_run_can_be_the_committed_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapters = tmp_path / "run"
+    chapters.mkdir()
+    committed = sorted((build_book.ROOT / "chapters").glob("*.ipynb"))
+    (chapters / committed[0].name).write_text("run")
+    with pytest.raises(FileNotFoundError):
+        build_book.stage(chapters, tmp_path / "source")
+    build_book.stage(chapters, tmp_path / "source", partly=True)
+    staged = tmp_path / "source" / "chapters"
+    assert (staged / committed[0].name).read_text() == "run"
+    assert (staged / committed[1].name).read_bytes() == committed[1].read_bytes()
+    said = capsys.readouterr().err
+    assert f"chapters/{committed[1].name} is the committed one" in said
+    assert committed[0].name not in said
+
+
 def test_every_public_module_has_a_page_in_the_reference(html: Path) -> None:
     names = reference.modules(build_book.ROOT / "mixem")
     assert {"losses", "data"} <= set(names)

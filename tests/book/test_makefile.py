@@ -34,11 +34,11 @@ def copy(root: Path, tmp_path: Path, write_chapter: Callable[..., Path]) -> Path
     return tmp_path
 
 
-def make(copy: Path, target: str) -> subprocess.CompletedProcess[str]:
+def make(copy: Path, target: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run make as in a fresh shell; the tests themselves may run under a make."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
-        ["make", target, "VENV=venv"], cwd=copy, env=clean, capture_output=True, text=True
+        ["make", target, "VENV=venv", *options], cwd=copy, env=clean, capture_output=True, text=True
     )
 
 
@@ -86,3 +86,26 @@ def test_the_test_goes_on_with_what_has_not_passed(copy: Path) -> None:
     assert (copy / "unit.txt").read_text() == "run "
     again = make(copy, "test")  # all passed: it begins anew
     assert again.stdout.count("test session starts") == 4
+
+
+def test_the_papers_book_is_built_with_what_there_is(copy: Path) -> None:
+    """The queue may have stopped, and a chapter may fail: the others and the book still come."""
+    (copy / "mixem" / "__init__.py").touch()
+    (copy / "mixem" / "__main__.py").write_text(
+        "import sys\nprint('queue', sys.argv[1:])\nsys.exit(3)\n"
+    )
+    script = "import sys\nprint('book', sys.argv[1:])\n"
+    (copy / "tools" / "build_book.py").write_text(script)
+    done = make(copy, "reproduce", "REPRODUCE=--minutes 5")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "queue ['reproduce', '--results', 'results', '--download', '--minutes', '5']"
+    assert lines[-1].startswith("book ['--partly', '--chapters', '_build/paper/chapters'")
+    run = copy / "_build" / "paper" / "chapters"
+    assert sorted(path.name for path in run.glob("?.ipynb")) == ["1.ipynb", "2.ipynb", "3.ipynb"]
+    assert "chapters/2.ipynb: kept: " in done.stderr  # a claim
+    (copy / "chapters" / "2.ipynb").write_text("broken")
+    done = make(copy, "reproduce")
+    assert done.returncode == 0, done.stderr
+    assert "chapters/2.ipynb cannot be read" in done.stderr
+    assert "book" in done.stdout

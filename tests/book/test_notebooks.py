@@ -1,6 +1,9 @@
 """What every chapter must have, and that the checks of it can fail."""
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -11,7 +14,7 @@ import notebooks
 
 CHAPTERS = sorted((notebooks.ROOT / "chapters").glob("*.ipynb"))
 ADDRESS = "https://example.org/owner/name"
-COLAB = f'import sys\nif "google.colab" in sys.modules:\n    %pip install git+{ADDRESS}'
+COLAB = f'import sys\nif "google.colab" in sys.modules:\n    %pip install {ADDRESS}'
 ALT = "Two curves that fall and then stay level."
 
 
@@ -181,3 +184,49 @@ def test_equal_cells_get_different_ids() -> None:
     chapter = v4.new_notebook(cells=[v4.new_markdown_cell("same"), v4.new_markdown_cell("same")])
     first, second = notebooks.normalise(chapter).cells
     assert first.id != second.id
+
+
+# The cell for Colab -------------------------------------------------------------------------------
+
+
+def colab_cells() -> set[str]:
+    """What the chapters have for it, each once."""
+    notebooks_ = (nbformat.read(path, as_version=4) for path in CHAPTERS)
+    return {c.source for n in notebooks_ for c in n.cells if "google.colab" in c.source}
+
+
+def test_all_chapters_have_the_same_cell_for_colab() -> None:
+    assert len(colab_cells()) == 1
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["first", "again"])
+@pytest.mark.parametrize("fails", ["git", "pip", ""])
+@pytest.mark.parametrize("drive", [False, True], ids=["no Drive", "Drive"])
+def test_the_cell_on_colab(
+    monkeypatch: pytest.MonkeyPatch, there: bool, fails: str, drive: bool
+) -> None:
+    (source,) = colab_cells()
+    called, moved = [], []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        called.append(next(word for word in command if word in ("git", "pip")))
+        return subprocess.CompletedProcess(command, int(called[-1] == fails))
+
+    folders = {"/content/book": there, "/content/drive/MyDrive": drive}
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(Path, "is_dir", lambda self: folders[str(self)])
+    monkeypatch.setattr(os, "chdir", moved.append)
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    monkeypatch.delenv("MIXEM_RUNS", raising=False)
+    wanted = ["pip"] if there else ["git", "pip"]
+    if fails in wanted:
+        with pytest.raises(RuntimeError, match=rf"this failed, is there a network\? .*{fails} "):
+            exec(source, {})
+        assert called == wanted[: wanted.index(fails) + 1]
+        assert not moved
+        return
+    exec(source, {})
+    assert called == wanted
+    assert moved == [Path("/content/book/chapters")]
+    runs = os.environ.pop("MIXEM_RUNS", None)
+    assert runs == ("/content/drive/MyDrive/mixem-runs" if drive else None)

@@ -80,3 +80,43 @@ def test_missing_parameter_is_named(tmp_path: Path, write_chapter: Writer) -> No
     done = run(chapter, tmp_path / "out.ipynb")
     assert done.returncode == 1
     assert "has no parameter 'profile'" in done.stderr
+
+
+def test_in_the_papers_profile_claims_and_warnings_are_kept(
+    tmp_path: Path, write_chapter: Writer
+) -> None:
+    last = (
+        "import os, warnings\nprint(os.environ['MIXEM_MOST_MINUTES'])\n"
+        "warnings.warn('a collapse')\nassert profile == 'quick', 'too few epochs'"
+    )
+    chapter = write_chapter(tmp_path / "chapter.ipynb", last)
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells += [
+        nbformat.v4.new_markdown_cell("After the claim."),
+        nbformat.v4.new_code_cell("print('still run')"),
+    ]
+    nbformat.write(notebook, chapter)
+    out = tmp_path / "out.ipynb"
+    done = run(chapter, out, "--profile", "paper")
+    assert done.returncode == 0, done.stderr
+    assert "kept: the code cell 'import os, warnings' ended with AssertionError" in done.stderr
+    assert "wrote to stderr" in done.stderr
+    assert "what is trained shows in" in done.stdout
+    executed = nbformat.read(out, as_version=4)
+    kinds = [output.output_type for output in executed.cells[-3].outputs]
+    assert kinds == ["stream", "stream", "error"]
+    assert executed.cells[-3].outputs[0].text == "15\n"
+    assert executed.cells[-1].outputs[0].text == "still run\n"
+    assert executed.cells[0].source == "# A title"  # without papermill's own cells
+    assert run(chapter, out).returncode == 1  # the other profile is as strict as ever
+
+
+def test_in_the_papers_profile_other_errors_are_failures(
+    tmp_path: Path, write_chapter: Writer
+) -> None:
+    chapter = write_chapter(tmp_path / "chapter.ipynb", "print('one')\nraise ValueError('lost')")
+    out = tmp_path / "out.ipynb"
+    done = run(chapter, out, "--profile", "paper")
+    assert done.returncode == 1
+    assert "ValueError: lost" in done.stderr
+    assert not out.exists()

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mixem.data import NAMES, SHAPES, SOURCES, load_images
+from mixem.data import NAMES, SCENES, SHAPES, SOURCES, load_images
 from mixem.data.sources import CIFAR10_CLASSES, CIFAR100_CLASSES, SUPERCLASSES, _content
 from mixem.errors import InputError
 
 
 def test_every_set_is_a_record():
-    assert (*SOURCES, "folder:PATH") == NAMES
+    assert (*SOURCES, *SCENES, "folder:PATH", "pairs:PATH") == NAMES
     assert set(SHAPES) == set(SOURCES) - {"digits"}
     for name, (channels, side, classes, counts) in SHAPES.items():
         source = SOURCES[name]

@@ -15,7 +15,11 @@ from mixem.models import BACKBONES, make_backbone
 EVERY = pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=list(EXPERIMENTS))
 
 
+SEGMENTED = ("coco-stuff-3", "coco-stuff", "potsdam-3", "potsdam")  # of table 4
 SCAN = {name for name in EXPERIMENTS if "/scan" in name}
+PRETRAINED = {
+    f"pretrained/{method}" for method in ("kmeans", "iic", "scan", "mixem", "imc-swav", "temi")
+}
 
 
 def test_the_experiments_there_are():
@@ -40,6 +44,10 @@ def test_the_experiments_there_are():
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
         *SCAN,
+        *PRETRAINED,
+        *(f"{images}/iic-segmentation" for images in ("textures", "brain", *SEGMENTED)),
+        *(f"{images}/iic-segmentation-plus" for images in SEGMENTED),
+        *(f"{images}-3/iic-segmentation-lambda-1" for images in ("coco-stuff", "potsdam")),
     }
 
 
@@ -51,7 +59,8 @@ def test_names_say_what_an_experiment_is(experiment):
     method = family.get(experiment.method, experiment.method)
     if experiment.name.endswith("/scan-simclr"):
         method = f"scan-{method}"
-    assert experiment.name.startswith(f"{experiment.images}/{method}")
+    images = "pretrained" if experiment.backbone == "vectors" else experiment.images
+    assert experiment.name.startswith(f"{images}/{method}")
     assert experiment.backbone in BACKBONES
 
 
@@ -69,7 +78,8 @@ def test_a_start_is_of_the_same_images_and_backbone(experiment):
     if experiment.method == "finetune":
         return
     starts = {"mixem": "simclr", "scan": "simclr", "self-label": "scan"}
-    if experiment.method not in starts:
+    heads = experiment.backbone == "vectors" and experiment.method != "self-label"
+    if experiment.method not in starts or heads:
         assert experiment.start is None
         return
     start = get(experiment.start)
@@ -365,7 +375,9 @@ def test_the_settings_of_imc_swav(images):
     assert rates == pytest.approx(stairs)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "/imc-swav" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in {*EXPERIMENTS} - PRETRAINED if "/imc-swav" in name]
+)
 def test_the_backbone_of_imc_swav_takes_all_its_views(name):
     experiment = get(name)
     with torch.device("meta"):
@@ -620,3 +632,63 @@ def test_settings_of_another_version(spoil):
     spoil(values)
     with pytest.raises(InputError, match="another version of mixem"):
         Experiment.from_dict(values)
+
+
+# Of the author's runs, by name: k, k of the second head (None: there is none), batch, learning
+# rate, lambda of the main head, displacement, size, strength of the jitter.
+SEGMENTATION = {
+    "coco-stuff-3/iic-segmentation": (3, 15, 120, 1e-4, 1.5, 10, 128, 0.4),
+    "coco-stuff/iic-segmentation": (15, 45, 60, 1e-4, 1.0, 10, 128, 0.4),
+    "potsdam-3/iic-segmentation": (3, 24, 75, 1e-5, 1.5, 10, 200, 0.1),
+    "potsdam/iic-segmentation": (6, 36, 60, 1e-6, 1.0, 5, 200, 0.1),
+    "coco-stuff-3/iic-segmentation-lambda-1": (3, 15, 120, 1e-4, 1.0, 10, 128, 0.4),
+    "potsdam-3/iic-segmentation-lambda-1": (3, 24, 75, 1e-5, 1.0, 10, 200, 0.1),
+    "coco-stuff-3/iic-segmentation-plus": (15, None, 180, 1e-4, 1.0, 10, 128, 0.4),
+    "coco-stuff/iic-segmentation-plus": (45, None, 90, 1e-4, 1.0, 10, 128, 0.4),
+    "potsdam-3/iic-segmentation-plus": (9, None, 75, 1e-5, 1.0, 10, 200, 0.1),
+    "potsdam/iic-segmentation-plus": (24, None, 60, 1e-5, 1.0, 10, 200, 0.1),
+}
+
+
+@pytest.mark.parametrize(("name", "published"), SEGMENTATION.items(), ids=str)
+def test_the_published_segmentation(name, published):
+    k, over, batch, rate, lamb, most, size, jitter = published
+    e = get(name)
+    plus, coco = over is None, name.startswith("coco")
+    settings = e.settings
+    assert (e.clusters, settings.lamb, settings.over_lamb) == (k, lamb, 1.0)
+    assert (e.training.batch_size, e.training.learning_rate) == (batch, rate)
+    assert (settings.max_displacement, settings.sub_heads, settings.collapsed) == (most, 1, False)
+    assert (settings.labelled_only, settings.mapping) == (
+        coco,
+        "majority" if plus else "one-to-one",
+    )
+    if plus:
+        assert settings.passes == ("main",)
+        assert (e.protocol.fit_split, e.test_split) == ("train", "test")
+        assert "test" not in e.train_split
+    else:
+        assert settings.over_clusters == over
+        both = ("main", "over") if name.endswith("lambda-1") else ("over", "main")
+        assert settings.passes == both
+        assert e.test_split == "train+test"
+    views = e.views
+    assert (views.size, views.flip, views.jitter) == (size, 0.5, 1.0)
+    assert (views.brightness, views.contrast, views.saturation) == (jitter,) * 3
+    assert views.hue == (0.125 if coco else 0.1)
+    assert views.crop_sides == ((128,) if coco else ())
+    net = make_backbone(e.backbone, in_channels=3 if coco else 4, size=size)
+    assert net.frame
+    assert net.out_features == 512
+    parameters = sum(value.numel() for value in net.parameters())
+    assert parameters == pytest.approx(4.5e6, rel=0.01)
+
+
+def test_the_epochs_of_the_segmentation_are_those_of_the_logs():
+    """Where a logged epoch is one head, two of them are an epoch here."""
+    logged = {"coco-stuff-3": 108, "coco-stuff": 28, "potsdam-3": 27, "potsdam": 20}
+    for images, passes in logged.items():
+        assert get(f"{images}/iic-segmentation").training.epochs == -(-passes // 2)
+        assert get(f"{images}/iic-segmentation-plus").training.epochs == passes
+    for images, epochs in (("coco-stuff-3", 47), ("potsdam-3", 40)):
+        assert get(f"{images}/iic-segmentation-lambda-1").training.epochs == epochs

@@ -214,7 +214,7 @@ class Watched(Finetune):
         self.drawn = images[:, 0, 0, 0].long()
         return super().draw_views(images, generator)
 
-    def supervised_step(self, views, labels):
+    def supervised_step(self, views, labels, name="images"):
         assert torch.equal(self.drawn, labels)
         self.seen = [*getattr(self, "seen", []), *labels.tolist()]
         return super().supervised_step(views, labels)

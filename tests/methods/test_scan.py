@@ -124,8 +124,8 @@ def test_the_head_with_the_lowest_loss_counts():
     assert method.losses.tolist() == pytest.approx([x.item() for x in by_hand], abs=1e-5)
     assert int(method.chosen) == 1
     kinds = list(method.clusterings(images, None, KMeansProtocol(n_init=1)))
-    assert [c.kind for c in kinds] == ["argmax p", "k-means", "head", "head", "head"]
-    assert torch.equal(kinds[0].clusters, kinds[3].clusters)
+    assert [c.kind for c in kinds] == ["argmax p", "k-means", "consensus", "head", "head", "head"]
+    assert torch.equal(kinds[0].clusters, kinds[4].clusters)
     assert torch.equal(kinds[0].clusters, extract(method, images, "cluster").argmax(1))
     earlier = scan(heads=3)
     earlier.settle(method)
@@ -135,6 +135,7 @@ def test_the_head_with_the_lowest_loss_counts():
 def test_self_labelling_begins_with_the_chosen_head():
     start = scan(heads=2)
     start.chosen.fill_(1)
+    start.agreement.heads.fill_(1)
     method = SelfLabel(Brightness(), VIEWS, clusters=3)
     method.start_from(start)
     images = halves((200, 10), (10, 200), (90, 100))

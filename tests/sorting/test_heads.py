@@ -27,7 +27,6 @@ def test_groups_are_found_and_the_head_of_the_lowest_loss_counts(blobs):
     assert (found.logits.argmax(1) == found.clusters).all()
     assert found.losses.shape == (4,)
     assert -np.log(3) - 1e-5 <= found.losses.min() < -0.9
-    assert clustering_accuracy(labels, found.kmeans) > 0.9
 
 
 def test_a_seed_is_a_result(blobs):

@@ -447,7 +447,7 @@ def test_time_is_up_before_the_end(tmp_path):
         ({"device": "cuda:99"}, "no device 'cuda:99' here"),
         ({"device": "abacus"}, "no device 'abacus' here"),
         ({"device": "hpu"}, "no device 'hpu' here"),
-        ({"precision": "float8"}, "'float8'; give auto, float32 or bfloat16"),
+        ({"precision": "float8"}, "'float8'; give auto, float32, bfloat16, float16"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63}, "from 0 on, below 2"),
     ],
@@ -460,9 +460,16 @@ def test_impossible_options(options, message):
 
 def test_devices_and_precisions_by_name(monkeypatch):
     assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == "cpu"  # see conftest.py
+    monkeypatch.delenv("MIXEM_DEVICE")
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_precision("auto", torch.device("cpu")) == "float32"
-    for capability, precision in (((8, 0), "bfloat16"), ((9, 0), "bfloat16"), ((7, 5), "float32")):
+    for capability, precision in (
+        ((8, 0), "bfloat16"),
+        ((9, 0), "bfloat16"),
+        ((7, 5), "float16"),
+        ((6, 1), "float32"),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
         assert resolve_precision("auto", torch.device("cuda")) == precision  # a T4 has 7.5
     assert resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
@@ -474,17 +481,43 @@ def test_a_folder_that_cannot_be_written_to_is_known_at_once(tmp_path):
         fit(make(Diverging, clusters=2), digits(), out=tmp_path / "file" / "below")
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", [SimCLR, MixEM])
-def test_bfloat16_trains_on_the_cpu(tmp_path, kind):
+def test_half_precision_trains_and_resumes_on_the_cpu(tmp_path, kind, precision):
     method, again = make(kind), make(kind)
     config = dataclasses.replace(SHORT, epochs=6)
-    training = fit(method, digits(), config, precision="bfloat16")
-    assert training.precision == "bfloat16"
+    training = fit(method, digits(), config, precision=precision)
+    assert training.precision == precision
     assert training.history[-1].loss < training.history[0].loss
     assert {p.dtype for p in method.parameters()} == {torch.float32}
-    fit(again, digits(), config, precision="bfloat16", out=tmp_path, max_minutes=0)
-    fit(again, digits(), config, precision="bfloat16", out=tmp_path)
+    fit(again, digits(), config, precision=precision, out=tmp_path, max_minutes=0)
+    fit(again, digits(), config, out=tmp_path)
     assert same_weights(method, again)
+
+
+def test_the_scale_of_the_gradients_is_in_the_checkpoint(tmp_path, monkeypatch):
+    """A step whose gradients overflow is left out, and a run that goes on knows the new scale."""
+    monkeypatch.setattr(
+        module, "make_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    )
+    method, again = make(), make()
+    before = {name: value.clone() for name, value in method.named_parameters()}
+    config = dataclasses.replace(SHORT, epochs=1)
+    fit(method, digits(), config, precision="float16", out=tmp_path / "one")
+    scales = []
+    for epochs in (1, 2, 3):
+        sitting = {"max_epochs": epochs, "precision": "float16", "out": tmp_path / "two"}
+        fit(again, digits(), dataclasses.replace(SHORT, epochs=40), **sitting)
+        scales.append(load_checkpoint(tmp_path / "two" / "checkpoint.pt")["scaler"]["scale"])
+    assert scales == [2.0**37, 2.0**34, 2.0**31]  # three steps an epoch, each halves it
+    # Nothing was learned, and nothing is broken.
+    assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
+    assert load_checkpoint(tmp_path / "one" / "checkpoint.pt")["scaler"]["scale"] == 2.0**37
+
+
+def test_float32_and_bfloat16_have_no_scale(tmp_path):
+    fit(make(), digits(), out=tmp_path, max_epochs=1)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["scaler"] == {}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
