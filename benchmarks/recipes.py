@@ -15,7 +15,7 @@ RECIPES = {
     "IIC, all heads agree": ("pretrained/iic", "consensus"),
     "SCAN, entropy weight 5, the best head": ("pretrained/scan", "argmax p"),
     "SCAN, entropy weight 5, all heads agree": ("pretrained/scan", "consensus"),
-    "SCAN, entropy weight 1, the best half agrees": ("pretrained/scan-sort", "argmax p"),
+    "SCAN, entropy weight 1, the best three agree": ("pretrained/scan-sort", "argmax p"),
     "SCAN, entropy weight 1, all heads agree": ("pretrained/scan-sort", "consensus"),
 }
 TEXT = """# Which recipe sorts folders

@@ -93,6 +93,8 @@ def verify_record(
 ) -> Verification:
     """See :func:`verify`."""
     name = _named(record)
+    if not record.history:
+        return Verification(name, True, None, False, "nothing is trained in it")
     first = record.history[0]
     experiment = get(record.experiment).override(record.overrides)
     if changed := _changed(experiment, record):

@@ -374,7 +374,7 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         ((*TRAIN, "--out=TMP/o", "--images=stl10", "--data=TMP"), "--download"),
         (("train", "digits/iic", "--out=TMP/o", "--start=RUN"), "IIC begins from random weights"),
         ((*TRAIN, "--out=TMP/o", "--device=abacus"), "no device 'abacus' here"),
-        ((*TRAIN, "--out=TMP/o", "--precision=int4"), "give auto, float32 or bfloat16"),
+        ((*TRAIN, "--out=TMP/o", "--precision=int4"), "give auto, float32, bfloat16, float16"),
         ((*TRAIN, "--out=TMP/o", "--seed=-1"), "seed is -1; give a whole number"),
         ((*TRAIN, "--out=TMP/o", "--seed=one"), "invalid int value: 'one'"),
         (("train",), "arguments are required: name; see mixem train --help"),

@@ -328,7 +328,7 @@ def _sort(options: argparse.Namespace) -> int:
         options.out / "gallery.html",
         rows,
         folder=folder,
-        notes=(f"{options.network}, {len(found.losses)} heads, the better half by their loss.",),
+        notes=(f"{options.network}, {len(found.losses)} heads, those of the lowest losses count.",),
         alike=near_duplicates(vectors),
     )
     if options.copy or options.link:

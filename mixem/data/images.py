@@ -308,11 +308,11 @@ def load_images(
             "cifar100", "cifar100-20" (its 20 superclasses), "stl10", "tiny-imagenet" (to be
             fetched by hand; its labelled validation images are "test"), or "folder:PATH"; a
             :class:`~pathlib.Path` is a folder. With masks: "textures" (see
-            :func:`mixem.data.textures.textures`), "brain" (see
-            :func:`mixem.data.brain.brain_slices`), "coco-stuff" and "coco-stuff-3" (see
-            :func:`mixem.data.coco_stuff.read_coco_stuff`), "potsdam" and "potsdam-3" (see
-            :func:`mixem.data.potsdam.read_potsdam`), and "pairs:PATH" (see
-            :func:`mixem.data.masks.read_pairs`; its split is "all"). CIFAR is also read from PNG
+            ``mixem.data.textures.textures``), "brain" (see
+            ``mixem.data.brain.brain_slices``), "coco-stuff" and "coco-stuff-3" (see
+            ``mixem.data.coco_stuff.read_coco_stuff``), "potsdam" and "potsdam-3" (see
+            ``mixem.data.potsdam.read_potsdam``), and "pairs:PATH" (see
+            ``mixem.data.masks.read_pairs``; its split is "all"). CIFAR is also read from PNG
             files in class folders, ``cifar10/train/CLASS`` or ``CIFAR-10-dataset/train/CLASS``
             below the root, in an order of their own.
         split: "train", "test" or "train+test"; for stl10 also "unlabeled",

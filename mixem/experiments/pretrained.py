@@ -67,7 +67,7 @@ _SCAN = replace(
 _SORT = replace(
     _SCAN,
     name="pretrained/scan-sort",
-    settings=replace(_SCAN.settings, neighbours=50, entropy_weight=1.0, agreeing=10),
+    settings=replace(_SCAN.settings, neighbours=50, entropy_weight=1.0, agreeing=3),
     sources=_SOURCES,
 )
 _SELF_LABEL = replace(

@@ -7,7 +7,7 @@ To add a method, write its file and put its class into ``METHODS``; a page of th
 from mixem.methods.base import Clustering, Maps, Method, MethodSettings, Step, extract
 from mixem.methods.finetune import Finetune, FinetuneSettings
 from mixem.methods.iic import IIC, IICSettings
-from mixem.methods.iic_segmentation import IICSegmentation, IICSegmentationSettings
+from mixem.methods.iic_segmentation import IICSegmentation, IICSegmentationSettings, PixelViews
 from mixem.methods.imc_swav import IMCSwAV, IMCSwAVSettings
 from mixem.methods.kmeans import KMeans
 from mixem.methods.mixem import MixEM, MixEMSettings
@@ -34,6 +34,7 @@ __all__ = [
     "MethodSettings",
     "MixEM",
     "MixEMSettings",
+    "PixelViews",
     "SCANSettings",
     "SelfLabel",
     "SelfLabelSettings",

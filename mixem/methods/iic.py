@@ -43,7 +43,7 @@ class IICSettings(MethodSettings):
             labels of the images k-means would be fitted on (IIC+).
         agreeing: Sub-heads with the lowest losses whose mean counts; 1 for the best alone.
         head_start: Of the main head: "random" as ``head_std`` says, or "k-means", see
-            :func:`mixem.methods.heads.begin_at_centres`.
+            ``mixem.methods.heads.begin_at_centres``.
     """
 
     over_clusters: int = 50

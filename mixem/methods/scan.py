@@ -27,7 +27,7 @@ class SCANSettings(MethodSettings):
         heads: Classifiers that differ in their random start (``nheads``); the one with the lowest
             loss counts.
         agreeing: Heads with the lowest losses whose mean counts; 1 for the best alone.
-        head_start: "random", or "k-means": see :func:`mixem.methods.heads.begin_at_centres`.
+        head_start: "random", or "k-means": see ``mixem.methods.heads.begin_at_centres``.
     """
 
     neighbours: int = 20

@@ -201,7 +201,7 @@ class TEMI(Method):
         self.chosen.copy_(final.get_buffer("chosen"))
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits ``(N, h, k)`` of the teacher's heads, of images as :meth:`prepare` takes them."""
+        """Logits ``(N, h, k)`` of the teacher's heads, of images as ``prepare`` takes them."""
         return self.teacher(self.features(images)).transpose(0, 1)
 
     def assign(self, images: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ class HeadsResult(NamedTuple):
     Attributes:
         clusters: int64 ``(N,)``.
         logits: ``(N, k)``, logarithms of the mean probabilities of the heads that count.
-        losses: ``(h,)``, of the finished heads, in nats; the half with the lowest ones counts.
+        losses: ``(h,)``, of the finished heads, in nats; those with the lowest ones count.
     """
 
     clusters: NDArray[np.int64]
@@ -61,7 +61,7 @@ def recipe(images: ImageSet, k: int, *, heads: int = 20) -> Experiment:
     return experiment.override(
         clusters=k,
         settings__heads=heads,
-        settings__agreeing=heads // 2,
+        settings__agreeing=min(experiment.settings.agreeing, heads),
         settings__neighbours=neighbours,
     )
 
@@ -78,7 +78,7 @@ def train_heads(
     """Train linear heads that give a picture and its neighbours the same cluster, by SCAN's loss.
 
     Every head begins at the centres of a k-means, see
-    :func:`mixem.methods.heads.begin_at_centres`. The half with the lowest losses counts, so no
+    ``mixem.methods.heads.begin_at_centres``. Those with the lowest losses count, so no
     label is needed.
 
     Args:
