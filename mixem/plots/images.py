@@ -43,7 +43,7 @@ def picture_grid(
         show_image(axis, image)
         if captions is not None:
             axis.set_title(captions[i], pad=2)
-    _close_up(figure)
+    close_up(figure)
     return figure
 
 
@@ -86,7 +86,7 @@ def pictures_by_group(
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    _close_up(figure)
+    close_up(figure)
     return figure
 
 
@@ -97,7 +97,7 @@ def show_image(axis: Any, image: Any) -> None:
     axis.spines[:].set(visible=True, linewidth=0.5, color=FRAME)
 
 
-def _close_up(figure: Figure) -> None:
+def close_up(figure: Figure) -> None:
     """Puts little space between the pictures, the same in both directions."""
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
