@@ -5,7 +5,6 @@
 """
 
 import colorsys
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from mixem.checkpoint import write_atomically
 from mixem.data.picture import open_picture
 from mixem.errors import InputError
 from mixem.methods import Method
-from mixem.sorting.table import guarded
+from mixem.sorting.table import guarded, write_csv
 
 __all__ = ["PixelMap", "map_picture", "map_pictures", "palette", "write_map", "write_shares"]
 
@@ -197,16 +196,10 @@ def write_shares(rows: Sequence[tuple[str, NDArray[np.float64]]], where: Path | 
     Raises:
         InputError: If the file cannot be written; an old one stays.
     """
-    if isinstance(where, Path):
-
-        def write(path: Path) -> None:
-            with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                write_shares(rows, file)
-
-        write_atomically(where, write)
-        return
-    writer = csv.writer(where, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     k = len(rows[0][1]) if rows else 0
-    writer.writerow(["file", *(f"cluster_{number}" for number in range(k))])
-    for file, shares in rows:
-        writer.writerow([guarded(file, "./"), *(round(share, 6) for share in shares.tolist())])
+    header = ["file", *(f"cluster_{number}" for number in range(k))]
+    cells = [
+        [guarded(file, "./"), *(round(share, 6) for share in shares.tolist())]
+        for file, shares in rows
+    ]
+    write_csv([header, *cells], where)

@@ -5,7 +5,7 @@ Distances do, and so do logarithms of probabilities, computed without rounding t
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -177,18 +177,9 @@ def write_table(found: ClusterTable, where: Path | TextIO) -> None:
     Raises:
         InputError: If the file cannot be written; an old one stays.
     """
-    if isinstance(where, Path):
-
-        def write(path: Path) -> None:
-            with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                write_table(found, file)
-
-        write_atomically(where, write)
-        return
-    writer = csv.writer(where, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     names = [guarded(name, "'") for name in found.names]
     columns = ["file", "cluster", "second", "margin", "rank", "distance"]
-    writer.writerow(columns + ["cluster_name", "second_name"] * bool(names))
+    rows: list[list[Any]] = [columns + ["cluster_name", "second_name"] * bool(names)]
     for i, file in enumerate(found.files):
         cluster, second = int(found.clusters[i]), int(found.second[i])
         alone = second < 0
@@ -202,7 +193,21 @@ def write_table(found: ClusterTable, where: Path | TextIO) -> None:
         ]
         if names:
             row += [names[cluster], "" if alone else names[second]]
-        writer.writerow(row)
+        rows.append(row)
+    write_csv(rows, where)
+
+
+def write_csv(rows: Iterable[Sequence[Any]], where: Path | TextIO) -> None:
+    """Write rows as CSV, text in quotes and numbers not, into a file in one step or a stream."""
+    if isinstance(where, Path):
+
+        def write(path: Path) -> None:
+            with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                write_csv(rows, file)
+
+        write_atomically(where, write)
+        return
+    csv.writer(where, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
 
 
 def guarded(text: str, guard: str) -> str:
