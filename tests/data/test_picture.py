@@ -368,6 +368,18 @@ def test_heic_without_the_plugin_names_it(tmp_path: Path, monkeypatch: pytest.Mo
         decode(tmp_path / "a.mp4", 4, 3)
 
 
+def test_heic_with_the_plugin(tmp_path: Path):
+    """120 pixels by 80, the left half red and the right half blue, as a phone keeps them."""
+    plugin = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((80, 120, 3), np.uint8)
+    pixels[:, :60, 0] = pixels[:, 60:, 2] = 200
+    image = plugin.from_bytes("RGB", (120, 80), pixels.tobytes())
+    image.save(tmp_path / "IMG_1.HEIC", quality=100)
+    seen = decode(tmp_path / "IMG_1.HEIC", 8, 3).astype(int)
+    assert abs(seen[:, 4, 1] - np.array([200, 0, 0])).max() <= 4
+    assert abs(seen[:, 4, 6] - np.array([0, 0, 200])).max() <= 4
+
+
 def test_a_heic_that_is_a_jpeg_is_read(tmp_path: Path):
     Image.new("RGB", (9, 9), GREEN).save(tmp_path / "a.jpg", quality=95)
     (tmp_path / "a.jpg").rename(tmp_path / "a.HEIC")
