@@ -45,6 +45,10 @@ _SOURCES = {
 }
 
 
+# Where a learning curve stands beside the author's.
+_CURVE = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128, 256)
+
+
 def _constant(epochs: int, batch_size: int, learning_rate: float = 1e-4) -> TrainConfig:
     """Adam with a constant rate; ``batch_size`` counts images, the official one pairs."""
     return TrainConfig(
@@ -84,7 +88,7 @@ _MNIST = Experiment(  # 685
         passes=("main", "main", "over"),
         plain_views=Augmentation(size=24, crop_sides=(20,), centre=0.5, plain_side=20),
     ),
-    training=_constant(463, 140),
+    training=replace(_constant(463, 140), snapshots=_CURVE),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources=_SOURCES,
 )
@@ -109,7 +113,7 @@ _CIFAR10 = replace(  # 640
     settings=IICSettings(
         over_clusters=70, repeats=3, passes=("over", "main", "main"), plain_views=_CIFAR_PLAIN
     ),
-    training=_constant(1447, 220),
+    training=replace(_constant(1447, 220), snapshots=_CURVE),
 )
 _CIFAR20 = replace(  # 579
     _CIFAR10,
@@ -120,7 +124,7 @@ _CIFAR20 = replace(  # 579
     settings=IICSettings(
         over_clusters=140, repeats=5, passes=("main", "over"), plain_views=_CIFAR_PLAIN
     ),
-    training=_constant(1051, 200),
+    training=replace(_constant(1051, 200), snapshots=_CURVE),
 )
 _STL10 = replace(  # 569
     _CIFAR20,
@@ -135,13 +139,13 @@ _STL10 = replace(  # 569
         plain_views=_STL_PLAIN,
         over_split="train+unlabeled+test",
     ),
-    training=_constant(389, 140),
+    training=replace(_constant(389, 140), snapshots=_CURVE),
 )
 _STL10_B2A1 = replace(  # 570
     _STL10,
     name="stl10/iic-main-twice",
     settings=replace(_STL10.settings, passes=("main", "main", "over")),
-    training=_constant(607, 140),
+    training=replace(_constant(607, 140), snapshots=_CURVE),
 )
 
 # --- Table 2: ablations on STL-10 ---------------------------------------------------------------
@@ -167,7 +171,7 @@ _ABLATIONS = (
         _STL10,
         name="stl10/iic-no-repeats",
         settings=replace(_STL10.settings, repeats=1),
-        training=_constant(389, 700),
+        training=replace(_STL10.training, batch_size=700),
         sources=_UNKNOWN,
     ),
     replace(  # 695
