@@ -30,7 +30,7 @@ from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
 from mixem.data.checks import shared
 from mixem.data.folder import _state, list_folder, list_pictures
-from mixem.data.picture import open_picture
+from mixem.data.picture import open_picture, raised_limit
 from mixem.data.root import data_root
 from mixem.errors import InputError
 from mixem.models.pretrained import Preprocessing, Pretrained, pretrained
@@ -266,6 +266,8 @@ def _listed(
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
         digest.update(json.dumps([name, *_state(path)]).encode())
+    if limit := raised_limit():
+        digest.update(str(limit).encode())
     return names, [partial(open_picture, path, size) for path in paths], digest.hexdigest()
 
 

@@ -254,6 +254,29 @@ def test_predict(command, tiny_run, pictures, tmp_path):
     assert out.read_text(encoding="utf-8") == printed
 
 
+def test_pictures_above_the_limit_can_be_allowed(command, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # instead of Pillow's 89 million
+    Image.new("L", (20, 20)).save(tmp_path / "a.png")
+    Image.new("L", (60, 50)).save(tmp_path / "b.png")
+    arguments = ("predict", tiny_run.folder, tmp_path)
+    _, printed, complaints = command(*arguments)
+    assert "b.png" not in printed
+    advice = complaints.split("allow it with ")[1].split("\n")[0]
+    assert advice == "--max-pixels 3000"
+    _, printed, complaints = command(*arguments, *advice.split())
+    assert "b.png" in printed
+    assert "2 pictures sorted, 0 skipped" in complaints
+    code, _, complaints = command(*arguments, "--max-pixels", "0")
+    assert (code, complaints) == (2, "mixem: max_pixels is 0; give at least 1\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "profile", "evaluate", "predict", "sort", "embed", "choose-k", "map"]
+)
+def test_each_command_that_reads_folders_can_allow_large_pictures(command, name):
+    assert "--max-pixels N" in command(name, "--help")[1]
+
+
 def test_predictions_are_the_clusters_of_the_run(command, tiny_run, tmp_path):
     digits = load_images("digits", split="train+test").subset(slice(20))
     for number, image in enumerate(digits.images):

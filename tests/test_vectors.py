@@ -166,6 +166,29 @@ def test_stopped_and_gone_on_is_the_same(name, tmp_path):
         assert torch.equal(value, parts.method.state_dict()[key]), key
 
 
+@pytest.mark.parametrize("name", ["pretrained/iic", "pretrained/scan"])
+def test_a_warm_start_keeps_heads_that_would_begin_at_k_means(name, tmp_path):
+    own, other = blobs(), blobs(120, seed=1)
+    short = {"training__epochs": 1, "training__learning_rate": 1e-12, "training__least_steps": 0}
+    changes = changes_of(get(name), {"clusters": 3, "training__least_steps": 60})
+    options = {"device": "cpu", "progress": False}
+    first = run(get(name).on(own).override(**changes), images=own, out=tmp_path / "a", **options)
+    still = get(name).on(other).override(**changes | short)
+    warm = run(still, images=other, out=tmp_path / "b", start=first.folder, **options)
+    for key, value in first.method.named_parameters():
+        torch.testing.assert_close(warm.method.get_parameter(key), value, msg=key)
+    cold = run(still, images=other, out=tmp_path / "c", **options)
+    assert any(
+        not torch.allclose(cold.method.get_parameter(key), value, atol=0.01)
+        for key, value in first.method.named_parameters()
+    )
+    four = still.override(clusters=4)
+    warm = run(four, images=other, out=tmp_path / "d", start=first.folder, **options)
+    cold = run(four, images=other, out=tmp_path / "e", **options)
+    for key, value in cold.method.named_parameters():  # other heads begin as without a start
+        torch.testing.assert_close(warm.method.get_parameter(key), value, msg=key)
+
+
 def test_least_steps_make_more_epochs():
     config = TrainConfig(epochs=3, least_steps=10)
     assert [config.lasting(steps).epochs for steps in (1, 3, 4, 100)] == [10, 4, 3, 3]

@@ -9,11 +9,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mixem
-from mixem.cli.pictures import add_commands
+from mixem.cli.pictures import add_commands, max_pixels_option
 from mixem.errors import InputError, reason
 
 if TYPE_CHECKING:  # what trains takes seconds to import: each command does it for itself
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _large_pictures(options):
             warnings.showwarning = _show
             code = options.command(options)
         sys.stdout.flush()
@@ -60,6 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         print(f"mixem: the memory is full; {advice} ({reason(error)[:120]})", file=sys.stderr)
         return 2
+
+
+def _large_pictures(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Inside, pictures above Pillow's limit are read if ``--max-pixels`` allows them."""
+    if getattr(options, "max_pixels", None) is None:
+        return nullcontext()
+    from mixem.data.picture import pixel_limit
+
+    return pixel_limit(options.max_pixels)
 
 
 def _memory_is_full(error: BaseException) -> bool:
@@ -188,6 +198,7 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, help="folder of the data sets (default: $MIXEM_DATA or ~/.cache/mixem)"
     )
     parser.add_argument("--download", action="store_true", help="fetch the data set if need be")
+    max_pixels_option(parser)
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mixem.runs import Run
     from mixem.sorting import ClusterTable
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "max_pixels_option"]
 
 FEW = 100  # pictures: below, a network that normalises with the pictures given is unsure
 NAMED = 5  # skipped files that are named; the rest is a number
@@ -59,11 +59,12 @@ def add_commands(command: Any, device_option: Any) -> None:
     sort.add_argument("--clusters", type=int, help="how many (default: a number is proposed)")
     sort.add_argument(
         "--network", default="efficientnet-lite0",
-        help="efficientnet-lite0 (default), torchvision:NAME or timm:NAME",
+        help="efficientnet-lite0 (default), efficientnet-lite2, torchvision:NAME or timm:NAME",
     )  # fmt: skip
     sort.add_argument("--weights", type=Path, help="file with the weights of the network")
     sort.add_argument("--seed", type=int, default=0)
     sort.add_argument("--data", type=Path, help="where features are kept")
+    max_pixels_option(sort)
     how = sort.add_mutually_exclusive_group()
     how.add_argument("--copy", action="store_true", help="copy the pictures into OUT/pictures")
     how.add_argument("--link", action="store_true", help="or put symbolic links there")
@@ -95,13 +96,22 @@ def add_commands(command: Any, device_option: Any) -> None:
 def _places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", help="a folder of pictures, or pictures")
     parser.add_argument("--data", type=Path, help="folder of the cache of large folders")
+    max_pixels_option(parser)
+
+
+def max_pixels_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command that reads folders ``--max-pixels``."""
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N",
+        help="also read pictures of up to N pixels (default: Pillow's limit, about 89 million)",
+    )  # fmt: skip
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
         help="folder of a finished run, or a pretrained network: efficientnet-lite0, "
-        "torchvision:NAME, timm:NAME",
+        "efficientnet-lite2, torchvision:NAME, timm:NAME",
     )
     _places(parser)
     parser.add_argument("--weights", type=Path, help="file with the weights of the network")

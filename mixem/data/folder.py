@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mixem.data.cache import map_pixels, write_cache
-from mixem.data.picture import Picture, pixel_limit, read_picture, top_of
+from mixem.data.picture import Picture, pixel_limit, raised_limit, read_picture, top_of
 from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 
@@ -141,7 +141,8 @@ def read_folder(
         channels: 1 or 3.
         cache: Folder for the decoded pixels of large folders; None for the default.
         memory_limit: Bytes of decoded pixels from which on they go to the cache.
-        max_pixels: Skip pictures with more pixels; None for Pillow's own limit.
+        max_pixels: Skip pictures with more pixels; None for the limit that holds, Pillow's own but
+            inside :func:`mixem.data.picture.pixel_limit`.
 
     Raises:
         InputError: If there is no such folder or split, if no picture can be read, or if the
@@ -420,7 +421,8 @@ class _Reading(NamedTuple):
     def through_cache(self, root: Path, split: str) -> tuple[torch.Tensor, _Outcome]:
         """The same, mapped from a file; decoded only if none of these files has changed."""
         folder = str(self.root.resolve())
-        what = [DECODING, folder, self.size, self.channels, self.max_pixels]
+        limit = self.max_pixels or raised_limit()
+        what = [DECODING, folder, self.size, self.channels, limit]
         key = hashlib.sha256(json.dumps(what).encode())
         for name in self.names:
             key.update(json.dumps([name, *_state(self.root / name)]).encode())

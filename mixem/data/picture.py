@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from mixem.errors import InputError
 
-__all__ = ["Picture", "decode", "open_picture", "pixel_limit", "read_picture", "top_of"]
+__all__ = [
+    "Picture", "decode", "open_picture", "pixel_limit", "raised_limit", "read_picture", "top_of",
+]  # fmt: skip
 
 TURNS = {  # what makes a picture with this orientation entry upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,6 +37,7 @@ SCALED = ("PPM", "JPEG2000")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Faults of the machine, and not of the file.
 MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+PILLOWS = Image.MAX_IMAGE_PIXELS  # about 89 million pixels
 # Pixels that all threads together decode at a time; a larger picture is decoded alone. A pixel
 # with transparency needs 14 bytes meanwhile.
 BUDGET = 50_000_000
@@ -88,7 +92,13 @@ def decode(
 
 @contextmanager
 def pixel_limit(max_pixels: int | None) -> Iterator[None]:
-    """Set Pillow's limit, which holds for the whole process, and set it back."""
+    """Set Pillow's limit, which holds for the whole process, and set it back.
+
+    Raises:
+        InputError: For a limit below 1.
+    """
+    if max_pixels is not None and max_pixels < 1:
+        raise InputError(f"max_pixels is {max_pixels}; give at least 1")
     before = Image.MAX_IMAGE_PIXELS
     if max_pixels is not None:
         Image.MAX_IMAGE_PIXELS = max_pixels
@@ -96,6 +106,11 @@ def pixel_limit(max_pixels: int | None) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def raised_limit() -> int | None:
+    """The limit that holds, None for Pillow's own: part of the key of what is kept."""
+    return None if Image.MAX_IMAGE_PIXELS == PILLOWS else Image.MAX_IMAGE_PIXELS
 
 
 def top_of(peak: float) -> int:
@@ -121,9 +136,7 @@ def read_picture(
     """
     try:
         with _open(path) as picture:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and picture.width * picture.height > limit:
-                raise InputError(f"{picture.width} x {picture.height} pixels {_TOO_MANY}")
+            _require_within_limit(picture)
             note = _pages_and_channels(picture)
             # JPEG can decode at a half, a quarter or an eighth; twice the size is kept for
             # antialiasing. Other formats ignore this.
@@ -152,24 +165,37 @@ def open_picture(path: str | Path, size: int) -> Image.Image:
     """
     try:
         with _open(path) as picture:
+            _require_within_limit(picture)
             _pages_and_channels(picture)
             picture.draft(None, (2 * size, 2 * size))
-            known = picture.format in SCALED
-            upright = _upright(picture)
-            if upright.mode.startswith("I") or upright.mode == "F":
-                upright, _, _ = _as_bytes(upright, {}, known)
-            colours = _colours(upright)
-            if colours is None:
-                return _as_mode(upright, "RGB")
-            whole = upright if upright.mode == "CMYK" else _as_mode(upright, "RGB")
-            turned = ImageCms.applyTransform(whole, colours)
-            assert turned is not None
-            return turned.convert("RGB")
+            with _BUDGET.of(picture.width * picture.height):
+                return _whole(picture)
     except (InputError, MemoryError):
         raise
     # Pillow's readers raise whatever a broken file leads them to.
     except Exception as error:
         raise InputError(_reason(error)) from error
+
+
+def _require_within_limit(picture: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and (pixels := picture.width * picture.height) > limit:
+        raise InputError(f"{picture.width} x {picture.height} pixels {_TOO_MANY} {pixels}")
+
+
+def _whole(picture: Image.Image) -> Image.Image:
+    """The picture upright, RGB, sRGB."""
+    known = picture.format in SCALED
+    upright = _upright(picture)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        upright, _, _ = _as_bytes(upright, {}, known)
+    colours = _colours(upright)
+    if colours is None:
+        return _as_mode(upright, "RGB")
+    whole = upright if upright.mode == "CMYK" else _as_mode(upright, "RGB")
+    turned = ImageCms.applyTransform(whole, colours)
+    assert turned is not None
+    return turned.convert("RGB")
 
 
 def _squared(
@@ -341,7 +367,7 @@ def _as_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture.convert(mode)
 
 
-_TOO_MANY = "are more than Pillow's limit; make it smaller, or allow it with max_pixels"
+_TOO_MANY = "are more than the limit; make it smaller, or allow it with --max-pixels"
 
 
 def _reason(error: Exception) -> str:
@@ -349,7 +375,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture that Pillow can read"
     if isinstance(error, Image.DecompressionBombError):
-        return f"its pixels {_TOO_MANY}"
+        pixels = re.search(r"\d+", str(error))  # "Image size (... pixels) exceeds limit of ..."
+        return f"its pixels {_TOO_MANY} {pixels[0] if pixels else ''}".rstrip()
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

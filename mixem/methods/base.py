@@ -140,6 +140,7 @@ class Method(nn.Module):
             to choose images by them without waiting for a GPU.
         outputs: What :func:`extract` can ask for.
         channels: Of the images it was made for; None if that is not known.
+        goes_on: It has all weights of another one, :meth:`go_on_from`, and is not begun anew.
 
     Raises:
         InputError: If the backbone does not say how long its features are.
@@ -164,6 +165,7 @@ class Method(nn.Module):
     )
 
     channels: int | None = None
+    goes_on: bool = False
     settings: Any
     centres: torch.Tensor
     variance: torch.Tensor
@@ -220,7 +222,7 @@ class Method(nn.Module):
             ) from error
 
     def begin(self, images: torch.Tensor, generator: torch.Generator) -> None:
-        """What is found once before the first step, without labels.
+        """What is found once before the first step, without labels; not after a warm start.
 
         By default what the backbone wants to know of the training images, such as the mean of
         features (:class:`mixem.models.Prepared`).
@@ -231,7 +233,8 @@ class Method(nn.Module):
     def go_on_from(self, other: "Method") -> None:
         """Take all weights of a method of the same kind: a warm start.
 
-        Where only the heads differ, as for another number of clusters, the backbone is taken.
+        Where only the heads differ, as for another number of clusters, the backbone is taken, and
+        the heads begin as they would without a start.
 
         Raises:
             InputError: If the backbones differ.
@@ -248,6 +251,7 @@ class Method(nn.Module):
         whole = same.keys() == ours.keys()
         taken = same if whole else {n: v for n, v in same.items() if n.startswith("backbone.")}
         self.load_state_dict(ours | taken)
+        self.goes_on = whole
 
     def companions(self, images: torch.Tensor) -> torch.Tensor | None:
         """Rows ``(N, m)`` of the images that go with each image, found before the first step.

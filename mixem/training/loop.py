@@ -130,7 +130,7 @@ def train(
     }
     meter = Meter()
     scaler = make_scaler(precision, device)
-    if journal.state is None:
+    if journal.state is None and not method.goes_on:
         method.begin(passes[0].pixels, seeded(seed, "begin", 0, device))
     step = journal.begin(identity, method, optimiser, config, meter, scaler)
 

@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mixem.data import load_images
+from mixem.data.picture import pixel_limit
 from mixem.errors import InputError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -473,12 +474,33 @@ def test_pictures_above_the_limit_are_skipped_or_allowed(tmp_path: Path):
     """Fault 22: there was no way to allow them, and no advice."""
     picture(tmp_path / "small.png", size=(20, 20))
     picture(tmp_path / "large.png", size=(60, 50))
-    images = load(tmp_path, max_pixels=1000)
+    images = load(tmp_path, max_pixels=2000)
     assert images.files == ("small.png",)
     ((name, reason),) = images.skipped
     assert name == "large.png"
-    assert reason.endswith("make it smaller, or allow it with max_pixels")
+    assert reason.startswith("60 x 50 pixels are more than the limit; make it smaller")
+    assert reason.endswith("or allow it with --max-pixels 3000")
     assert len(load(tmp_path, max_pixels=3000)) == 2
+
+
+def test_far_above_the_limit_the_reason_has_the_number_too(tmp_path: Path):
+    picture(tmp_path / "small.png", size=(20, 20))
+    picture(tmp_path / "large.png", size=(60, 50))  # Pillow itself refuses twice the limit
+    ((_, reason),) = load(tmp_path, max_pixels=1000).skipped
+    assert reason.endswith("--max-pixels 3000")
+    ((_, reason),) = load(tmp_path, max_pixels=2000).skipped
+    assert reason.endswith("--max-pixels 3000")
+
+
+def test_a_cache_made_under_another_limit_is_not_taken(tmp_path: Path):
+    picture(tmp_path / "photos" / "small.png", size=(20, 20))
+    picture(tmp_path / "photos" / "large.png", size=(60, 50))
+    options = {"root": tmp_path / "cache", "memory_limit": 1}
+    with pixel_limit(1000):
+        assert len(load(tmp_path / "photos", **options)) == 1
+    assert len(load(tmp_path / "photos", **options)) == 2
+    with pytest.raises(InputError, match="max_pixels is 0; give at least 1"), pixel_limit(0):
+        pass
 
 
 def test_thousands_of_skipped_files_are_one_line(tmp_path: Path):
