@@ -22,6 +22,15 @@ def test_several_are_parsable_python_one_below_the_other():
     assert names == ["nt_xent", "step"]
 
 
+def test_without_the_docstring_the_same_code_is_left():
+    whole = ast.parse(repr(source_of(nt_xent))).body[0]
+    shown = repr(source_of(nt_xent, docstrings=False))
+    assert "Args:" not in shown
+    assert ast.dump(ast.Module(whole.body[1:], [])) == ast.dump(
+        ast.Module(ast.parse(shown).body[0].body, [])
+    )
+
+
 def test_in_a_notebook_it_is_a_block_of_code():
     lines = source_of(nt_xent)._repr_markdown_().splitlines()
     assert (lines[0], lines[-1]) == ("````python", "````")
