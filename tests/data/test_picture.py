@@ -407,7 +407,9 @@ def test_heic_is_read_by_the_plugin(tmp_path: Path):
 
 def test_a_picture_above_the_limit_is_refused_or_allowed(tmp_path: Path):
     Image.new("1", (300, 200), 1).save(tmp_path / "a.png")
-    message = r"^300 x 200 pixels are more than .*; make it smaller, or allow it with --max-pixels 60000$"
+    message = (
+        r"^300 x 200 pixels are more than .*; make it smaller, or allow it with --max-pixels 60000$"
+    )
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError, match=message):
         decode(tmp_path / "a.png", 4, 1, max_pixels=50_000)
     with pytest.raises(InputError, match=r"^its pixels are more than .* --max-pixels 60000$"):
