@@ -8,6 +8,7 @@ Each recipe needs no label. Which of them sorts folders was chosen with the labe
 from collections.abc import Iterable
 from statistics import mean
 
+from mixem.data.images import network_of
 from mixem.records import Record, Table, load_records
 
 RECIPES = {
@@ -21,9 +22,10 @@ RECIPES = {
 TEXT = """# Which recipe sorts folders
 
 Made by `python benchmarks/recipes.py` from the records beside this file. Every recipe trains 20
-linear heads on features of EfficientNet-Lite0 at 192 pixels, whose weights have seen ImageNet's
-labels; STL-10's pictures come from ImageNet. Within a run nothing looks at a label. But the recipe
-of `mixem sort`, `pretrained/scan-sort`, was chosen by a look at the labels of these very sets.
+linear heads on features of EfficientNet-Lite0 at 192 pixels, or of Lite2 at 224, whose weights
+have seen ImageNet's labels; STL-10's pictures come from ImageNet. Within a run nothing looks at a
+label. But the recipe of `mixem sort`, `pretrained/scan-sort`, was chosen by a look at the labels of
+these very sets, on Lite0.
 
 Accuracy, the mean over the seeds; in brackets how many. The better k-means is that of the features
 as they came or prepared, whichever the labels prefer. The last column is the least distance to it.
@@ -40,9 +42,14 @@ def seen(records: Iterable[Record], name: str, images: str, kind: str) -> list[f
     return found
 
 
-def table(records: list[Record]) -> Table:
-    """A row a recipe, a column a set."""
-    own = [record for record in records if record.experiment.startswith("pretrained/")]
+def table(records: list[Record], network: str) -> Table:
+    """A row a recipe, a column a set, all of one network's features."""
+    own = [
+        record
+        for record in records
+        if record.experiment.startswith("pretrained/")
+        and network_of(record.data.name)[1] == network
+    ]
     sets = sorted({r.data.name for r in own if r.experiment == "pretrained/kmeans"})
     yardstick = {
         images: max(
@@ -60,10 +67,12 @@ def table(records: list[Record]) -> Table:
         margins = [mean(found) - yardstick[images] for images, found in values.items() if found]
         shown = (f"{mean(v):.3f} ({len(v)})" if v else "–" for v in values.values())
         cells.append((recipe, *shown, f"{min(margins):+.3f}" if margins else "–"))
-    heads = [images.removesuffix("@efficientnet-lite0") for images in sets]
+    heads = [network_of(images)[0] for images in sets]
     return Table(("recipe", *heads, "worst"), tuple(cells))
 
 
 if __name__ == "__main__":
     print(TEXT)
-    print(table(load_records()).markdown())
+    found = load_records()
+    for network in sorted({network_of(record.data.name)[1] for record in found} - {""}):
+        print(f"## {network}\n\n{table(found, network).markdown()}\n")

@@ -25,7 +25,7 @@ from mixem.experiments import Experiment, get
 from mixem.fingerprint import hardware, source_fingerprint
 from mixem.profile import seconds_an_epoch
 from mixem.records import Record, Table, load_records, longest_scaled, paper_text, save_record
-from mixem.records.format import SCALED
+from mixem.records.format import SCALED, shortened
 from mixem.runs import changes_of, prepare, run
 from mixem.schema import from_json
 from mixem.training import Sitting
@@ -344,7 +344,8 @@ def fit(
         experiment = fitted(whole, fit_minutes, seconds)
         say(f"an epoch of {row.name} takes about {seconds:.1f} s here")
     epochs, of = experiment.training.epochs, whole.training.epochs
-    scaled = f"{epochs} of {of} epochs, schedule scaled" if epochs < of else f"all {of} epochs"
+    constant = whole.training.constant
+    scaled = shortened(epochs, of, constant=constant) if epochs < of else f"all {of} epochs"
     takes = f"about {duration(fit_minutes)}{_until(fit_minutes)}"
     say(f"next: {row.name}, seed {seed}, {scaled}, {takes}")
     left = None if minutes is None else minutes - (time.monotonic() - began) / 60

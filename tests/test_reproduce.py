@@ -160,8 +160,10 @@ def test_a_schedule_is_scaled():
     assert short.scaled_from == short.scaled(10).scaled_from == 500
     rates = [short.rate(epoch) for epoch in (19, 20, 39, 40)]
     assert rates == [whole.rate(10 * epoch) for epoch in (19, 20, 39, 40)] == [1, 0.5, 0.5, 0.25]
-    constant = TrainConfig(epochs=463, constant_epochs=463).scaled(70)
-    assert constant.constant_epochs == 70
+    constant = TrainConfig(epochs=463, constant_epochs=463, snapshots=(1, 2, 8, 64)).scaled(8)
+    assert (constant.constant_epochs, constant.snapshots) == (8, (1, 2, 8))  # the same beginning
+    warming = TrainConfig(epochs=400, constant_epochs=400, warmup_steps=100).scaled(40)
+    assert (warming.constant_epochs, warming.warmup_steps) == (40, 10)
     for epochs in (0, 500, 501):
         with pytest.raises(InputError, match="epochs instead of 500; give fewer"):
             whole.scaled(epochs)

@@ -59,7 +59,7 @@ def add_commands(command: Any, device_option: Any) -> None:
     sort.add_argument("--clusters", type=int, help="how many (default: a number is proposed)")
     sort.add_argument(
         "--network", default="efficientnet-lite0",
-        help="efficientnet-lite0 (default), torchvision:NAME or timm:NAME",
+        help="efficientnet-lite0 (default), efficientnet-lite2, torchvision:NAME or timm:NAME",
     )  # fmt: skip
     sort.add_argument("--weights", type=Path, help="file with the weights of the network")
     sort.add_argument("--seed", type=int, default=0)
@@ -111,7 +111,7 @@ def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
         help="folder of a finished run, or a pretrained network: efficientnet-lite0, "
-        "torchvision:NAME, timm:NAME",
+        "efficientnet-lite2, torchvision:NAME, timm:NAME",
     )
     _places(parser)
     parser.add_argument("--weights", type=Path, help="file with the weights of the network")

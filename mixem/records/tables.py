@@ -181,6 +181,7 @@ PAPER_VALUES = {
         f"stl10/iic-{ablation}": ("iic", ablation)
         for ablation in ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
     },
+    "stl10/iic-main-twice": ("iic", "iic-log-loss"),  # the author's other run, 570
     "stl10/iic-finetune": ("iic", "iic-finetune"),
     **{  # table 4 has the best epoch, chosen with labels
         f"{images}/iic-segmentation": ("iic", "best-epoch")
@@ -202,6 +203,8 @@ def paper_value(experiment: str, metric: str = "accuracy") -> Value | None:
         column = column.replace("/", "/classification-")
     elif experiment.endswith("/iic-segmentation"):
         column = column.replace("/", "/pixel-")
+    elif experiment == "stl10/iic-main-twice":
+        column = column.replace("/", "-570/")
     try:
         return value(*PAPER_VALUES[experiment], column)
     except InputError:

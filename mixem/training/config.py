@@ -118,6 +118,8 @@ class TrainConfig:
     def scaled(self, epochs: int) -> "TrainConfig":
         """This training in fewer epochs: all that is counted in epochs or steps shrinks alike.
 
+        At a constant rate it is the beginning of this training.
+
         >>> short = TrainConfig(epochs=200, constant_epochs=10, snapshots=(0, 1, 100)).scaled(20)
         >>> short.epochs, short.constant_epochs, short.snapshots, short.scaled_from
         (20, 1, (0, 1, 10), 200)
@@ -131,17 +133,24 @@ class TrainConfig:
             )
 
         def less(count: int) -> int:
-            return round(count * epochs / self.epochs)
+            return count if self.constant else round(count * epochs / self.epochs)
 
         kept = {max(1, less(epoch)) if epoch else 0 for epoch in self.snapshots}
         return replace(
             self,
             epochs=epochs,
-            constant_epochs=less(self.constant_epochs),
+            constant_epochs=min(epochs, less(self.constant_epochs)),
             warmup_steps=less(self.warmup_steps),
             snapshots=tuple(sorted(epoch for epoch in kept if epoch <= epochs)),
             scaled_from=self.scaled_from or self.epochs,
         )
+
+    @property
+    def constant(self) -> bool:
+        """The learning rate never changes."""
+        if self.schedule == "milestones":
+            return not (self.milestones or self.warmup_steps)
+        return self.constant_epochs >= self.epochs and not self.warmup_steps
 
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """Learning rate in an epoch, counted from 0, of which a part in [0, 1) is over.

