@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
-from tqdm import tqdm
 
 from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
@@ -34,6 +33,7 @@ from mixem.data.picture import open_picture, raised_limit
 from mixem.data.root import data_root
 from mixem.errors import InputError
 from mixem.models.pretrained import Preprocessing, Pretrained, pretrained
+from mixem.progress import bar
 
 __all__ = ["Features", "features", "load_vectors", "prepare"]
 
@@ -342,12 +342,9 @@ def _compute(
             with (
                 ThreadPoolExecutor(workers, "features", torch.set_num_threads, (1,)) as pool,
                 _one_thread_each(),
-                tqdm(
-                    total=len(opened), initial=done, desc="features", unit="images",
-                    disable=None if progress else True,
-                ) as bar,
+                bar(len(opened), "features", initial=done, show=progress) as shown,
                 warnings.catch_warnings(),
-            ):  # fmt: skip
+            ):
                 # Pillow warns of large pictures and of odd metadata, which is of no use here.
                 warnings.simplefilter("ignore")
                 ahead: deque[Future[NDArray[np.float16]]] = deque()
@@ -355,9 +352,9 @@ def _compute(
                     for start in starts:
                         ahead.append(pool.submit(work, opened[start : start + batch_size]))
                         if len(ahead) > AHEAD * workers:
-                            done += _write(file, ahead.popleft().result(), bar)
+                            done += _write(file, ahead.popleft().result(), shown)
                     while ahead:
-                        done += _write(file, ahead.popleft().result(), bar)
+                        done += _write(file, ahead.popleft().result(), shown)
                 finally:
                     pool.shutdown(wait=True, cancel_futures=True)
             os.fsync(file.fileno())
@@ -380,11 +377,11 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _write(file: IO[bytes], vectors: NDArray[np.float16], bar: "tqdm[Any]") -> int:
+def _write(file: IO[bytes], vectors: NDArray[np.float16], shown: Any) -> int:
     """Append the features of a batch; how many they are."""
     file.write(vectors.tobytes())
     file.flush()
-    bar.update(len(vectors))
+    shown.update(len(vectors))
     return len(vectors)
 
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import math
 import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mixem.data import SHAPES, ImageSet
+from mixem.data import SHAPES, ImageSet, folder_path, network_of
+from mixem.data.folder import Folder, list_folder
 from mixem.devices import resolve_device, resolve_precision
 from mixem.errors import InputError
 from mixem.experiments import Experiment, get
-from mixem.experiments.build import build, load_sets, loader
+from mixem.experiments.build import build, load_sets, loader, picture_size, start_of
 from mixem.fingerprint import hardware
 from mixem.methods import Method
 from mixem.records import Table
@@ -33,6 +35,11 @@ __all__ = ["PassProfile", "Profile", "profile", "seconds_an_epoch"]
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
+STEPS = 20  # that are timed of each pass, if there is time
+SECONDS = 8.0  # for them on a CPU; with what comes before and after it are less than twenty
+FOUR = 4  # steps of each pass at least: counted, warming up, with borders and without
+PROBES = (4, 32)  # images of the batches that show how long a step will take
+WARM = 0.3  # seconds of a step from which it need not warm up to be measured
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class Profile:
         hardware: What it ran on.
         precision: "float32", "bfloat16" or "float16".
         random_images: Random pixels stood in for images that are not on this machine.
+        batch: Images of the batches that were timed; fewer than the recipe's where a step of it
+            takes seconds. All times are scaled to the recipe's.
         passes: One for each kind of pass.
         peak: Operations a second of a large square matrix product in the same precision.
         memory: Bytes: the most that was allocated on a GPU; on a CPU the most that the process
@@ -86,6 +95,13 @@ class Profile:
     passes: tuple[PassProfile, ...]
     peak: float
     memory: int
+    batch: int | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Of the training, with as many as its least number of steps asks for."""
+        steps = sum(one.times * one.steps for one in self.passes)
+        return self.experiment.training.lasting(steps).epochs
 
     @property
     def seconds_an_epoch(self) -> float:
@@ -95,7 +111,7 @@ class Profile:
     @property
     def minutes(self) -> float:
         """Time of all training steps; no evaluation, no checkpoints, not the run it starts from."""
-        return self.experiment.training.epochs * self.seconds_an_epoch / 60
+        return self.epochs * self.seconds_an_epoch / 60
 
     def share_of_peak(self, one: PassProfile) -> float:
         """Operations of a pass's step over those of a matrix product in the same time.
@@ -120,16 +136,28 @@ class Profile:
         made = ", ".join(
             f"{one.times} x {one.steps} steps of {one.images} {one.name}" for one in self.passes
         )
-        start = f", and before them {experiment.start}" if experiment.start else ""
+        start, timed = "", ""
+        if experiment.start:
+            before = start_of(experiment)
+            start = f", and before them {before.name}, {before.training.epochs} epochs"
+            if before.training.least_steps:
+                start += f" or {before.training.least_steps} steps"
+        if self.batch is not None:
+            timed = f"timed with {self.batch} images a batch, and scaled; "
         lines = [
             f"{experiment.name} on {self.hardware}, {self.precision}",
             *[f"{experiment.images} is not on this machine: these are random pixels"]
             * self.random_images,
             str(Table(tuple(columns), tuple(map(tuple, rows)))),
             f"peak: {self.peak / 1e9:,.0f} GFLOP/s, a large matrix product in {self.precision}",
-            f"memory: {self.memory / 2**30:.2f} GiB at most" if self.memory else "memory: unknown",
+            timed
+            + (
+                f"memory: {self.memory / 2**30:.2f} GiB at most"
+                if self.memory
+                else "memory: unknown"
+            ),
             f"an epoch: {self.seconds_an_epoch:,.1f} s ({made})",
-            f"all {experiment.training.epochs} epochs: {self.minutes:,.1f} minutes{start}",
+            f"all {self.epochs} epochs: {self.minutes:,.1f} minutes{start}",
         ]
         return "\n".join(lines)
 
@@ -137,7 +165,7 @@ class Profile:
 def profile(
     experiment: Experiment | str,
     *,
-    steps: int = 20,
+    steps: int | None = None,
     root: str | Path | None = None,
     download: bool = False,
     sitting: Sitting | None = None,
@@ -153,17 +181,20 @@ def profile(
 
     Args:
         experiment: A name, or settings from :func:`mixem.experiments.get` and ``override``.
-        steps: How many are timed of each kind of pass, with borders and again without.
+        steps: How many are timed of each kind of pass, with borders and again without; by default
+            20, or on a CPU as many as fit into some seconds, of smaller batches if need be.
         root: Folder of the data sets. Random pixels stand in for a known set that is not there.
         download: Fetch the data set if it is not there.
         sitting: Device, precision and whether to compile.
         **changes: Values that replace those of the sitting, such as ``device="cpu"``.
 
+    Of a folder the pictures are counted and not read: random pixels take as long.
+
     Raises:
         InputError: For impossible settings, an unknown set, a folder that cannot be read.
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise InputError(f"{steps} steps to time; give at least 1")
     sitting = dataclasses.replace(sitting or Sitting(), **changes)
     device = resolve_device(sitting.device)
@@ -171,14 +202,20 @@ def profile(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     standing_in: list[str] = []
-    sets = load_sets(experiment, _loader(experiment, root, download, standing_in))
+    counts: dict[str, int] = {}
+    sets = load_sets(experiment, _loader(experiment, root, download, standing_in, counts))
+    config = whole = experiment.training
     method = build(experiment, channels=sets.train.channels, seed=0)
     method.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    passes = make_passes(method, sets.of(method), experiment.training, device)
-    optimiser = make_optimiser(method, experiment.training, device)
+    optimiser = make_optimiser(method, config, device)
     clock = _Clock(device)
     stepper = Stepper(method, optimiser, device=device, precision=precision, border=clock.border)
-    stages = {part.name: _Stage(part, stepper, experiment.training) for part in passes}
+    until = math.inf
+    if steps is None and device.type == "cpu":
+        until = clock.now() + SECONDS
+        config = _quick(method, sets.of(method), whole, stepper)
+    passes = make_passes(method, sets.of(method), config, device)
+    stages = {part.name: _Stage(part, stepper, config) for part in passes}
     operations = {name: stage.count() for name, stage in stages.items()}
     with compiled(method, sitting.compile):
         _time_networks(method, clock)
@@ -186,7 +223,11 @@ def profile(
             for _ in range(WARM_UP):
                 stage.step()
         memory = _memory(device)  # before there are matrices for the product
-        times, peak = _take_turns(stages, clock, steps, precision)
+        times, peak = _take_turns(stages, clock, steps or STEPS, precision, until)
+    lengths = {}
+    for name, stage in stages.items():
+        images = sets.of(method)[name]
+        lengths[name] = _Length(counts.get(images.split, len(images)), whole, stage.images.batch)
     return Profile(
         experiment=experiment,
         hardware=hardware(str(device)),
@@ -196,16 +237,19 @@ def profile(
             PassProfile(
                 name=name,
                 times=method.passes.count(name),
-                steps=stage.images.steps,
-                images=stage.images.batch * experiment.training.accumulate,
-                parts={part: times[name, part] for part in PARTS},
-                milliseconds=times[name, "whole"],
-                operations=operations[name],
+                steps=length.steps,
+                images=length.batch * whole.accumulate,
+                parts={part: length.scaled(times[name, part], part) for part in PARTS},
+                milliseconds=length.scaled(
+                    times[name, "whole"], optimiser=times[name, "optimiser"]
+                ),
+                operations=round(length.scaled(operations[name])),
             )
-            for name, stage in stages.items()
+            for name, length in lengths.items()
         ),
         peak=peak,
-        memory=memory,
+        memory=0 if config.batch_size < whole.batch_size else memory,
+        batch=config.batch_size if config.batch_size < whole.batch_size else None,
     )
 
 
@@ -292,6 +336,25 @@ def _count(counts: dict[str, int], split: str) -> int:
     return sum(known)
 
 
+class _Length:
+    """A pass of the whole training, by one of smaller batches.
+
+    Args:
+        n: Images of the pass.
+        whole: Training whose batches are meant.
+        timed: Images of the batches that were timed.
+    """
+
+    def __init__(self, n: int, whole: TrainConfig, timed: int):
+        self.batch = min(whole.batch_size, n)
+        self.steps = n // (self.batch * whole.accumulate)
+        self.factor = self.batch / timed
+
+    def scaled(self, value: float, part: str = "", *, optimiser: float = 0.0) -> float:
+        """A time for the whole batch; what the optimiser takes does not grow with it."""
+        return value if part == "optimiser" else (value - optimiser) * self.factor + optimiser
+
+
 class _Clock:
     """Shares the time between borders out to the parts of a step."""
 
@@ -374,8 +437,37 @@ class _Stage:
         return counter.get_total_flops() * self.config.accumulate
 
 
+def _quick(
+    method: Method, sets: Mapping[str, ImageSet], whole: TrainConfig, stepper: Stepper
+) -> TrainConfig:
+    """A training with batches of which some steps of each kind of pass take seconds."""
+    for few in PROBES:
+        config = dataclasses.replace(whole, batch_size=few)
+        if few >= whole.batch_size:
+            return whole
+        passes = dict.fromkeys(make_passes(method, sets, config, torch.device("cpu")))
+        seconds, images = 0.0, 0
+        for part in passes:
+            stage = _Stage(part, stepper, config)
+            for _ in range(2):  # the first has to warm up, and counts if it is long
+                began = time.perf_counter()
+                stage.step()
+                last = time.perf_counter() - began
+                if last > WARM:
+                    break
+            seconds, images = seconds + last, part.batch
+        if seconds > WARM:
+            break
+    most = int(SECONDS * images / (FOUR * seconds)) if seconds else whole.batch_size
+    return dataclasses.replace(whole, batch_size=min(whole.batch_size, max(PROBES[0], most)))
+
+
 def _take_turns(
-    stages: dict[str, _Stage], clock: _Clock, steps: int, precision: str
+    stages: dict[str, _Stage],
+    clock: _Clock,
+    steps: int,
+    precision: str,
+    until: float = math.inf,
 ) -> tuple[dict[tuple[str, str], float], float]:
     """Median milliseconds by pass and part, that of a "whole" step, and the best product's rate."""
     times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
@@ -394,6 +486,8 @@ def _take_turns(
                 stage.step()
             times[name, "whole"].append(1000 * (clock.now() - began) / len(block))
         peak = max(peak, _product_rate(clock, precision))
+        if time.perf_counter() > until:
+            break
     return {key: statistics.median(values) for key, values in times.items()}, peak
 
 
@@ -411,12 +505,24 @@ def _product_rate(clock: _Clock, precision: str) -> float:
 
 
 def _loader(
-    experiment: Experiment, root: str | Path | None, download: bool, standing_in: list[str]
+    experiment: Experiment,
+    root: str | Path | None,
+    download: bool,
+    standing_in: list[str],
+    counts: dict[str, int],
 ) -> Callable[[str], ImageSet]:
-    """Loads a split; random pixels stand in for a known set that is not there, and are noted."""
+    """Loads a split; random pixels stand in for a known set that is not there, and are noted.
+
+    They stand in for a folder, too, whose pictures are counted.
+    """
     load = loader(experiment, root=root, download=download)
+    path = folder_path(experiment.images) if not network_of(experiment.images)[1] else ""
 
     def load_or_draw(split: str) -> ImageSet:
+        if path:
+            listed = list_folder(path, split=split)
+            counts[split] = len(listed.files)
+            return _of_folder(experiment, listed, split)
         try:
             return load(split)
         except InputError as error:
@@ -447,6 +553,21 @@ def _random(name: str, split: str) -> ImageSet:
         name=name,
         split=split,
     )
+
+
+def _of_folder(experiment: Experiment, listed: Folder, split: str) -> ImageSet:
+    """As many random pixels as a step needs, with labels of a folder's pictures."""
+    config = experiment.training
+    wanted = max(config.batch_size * config.accumulate, 2 * experiment.clusters, 64)
+    wanted = max(wanted, experiment.settings.neighbours + 2)
+    n = min(len(listed.files), wanted)
+    side = picture_size(experiment) or 0
+    pixels = np.random.default_rng(0).integers(256, size=(n, 3, side, side), dtype=np.uint8)
+    labels = listed.labels
+    if labels is not None:  # they are in the order of the classes
+        labels = labels[torch.linspace(0, len(labels) - 1, n).long()]
+    names = listed.class_names
+    return ImageSet(torch.from_numpy(pixels), labels, names, experiment.images, split)
 
 
 def _memory(device: torch.device) -> int:

@@ -25,6 +25,7 @@ from mixem.experiments import EXPERIMENTS, Experiment, get
 from mixem.experiments.build import Sets, build, load_sets, loader, start_of
 from mixem.fingerprint import hardware, source_fingerprint, versions
 from mixem.methods import Method
+from mixem.progress import bar, say
 from mixem.records import (
     CurvePoint,
     Data,
@@ -212,7 +213,13 @@ def run(
     with _claimed(plan.folder, plan.identity()):
         if plan.finished:
             return load_run(plan.folder)
+        aloud = sitting.progress and leads()
         if plan.origin and not begun:
+            if aloud:
+                say(
+                    f"{plan.experiment.name} goes on from {plan.origin.name}, which is trained "
+                    "first if it is not there"
+                )
             begun = run(
                 plan.origin,
                 seed=seed,
@@ -228,6 +235,8 @@ def run(
         if sitting.max_minutes is not None:
             left = sitting.max_minutes - (time.monotonic() - began) / 60
             sitting = dataclasses.replace(sitting, max_minutes=left)
+        if aloud:
+            say(_length(plan))
         training = train(
             plan.method,
             plan.sets.of(plan.method),
@@ -235,13 +244,35 @@ def run(
             seed=seed,
             out=plan.folder,
             sitting=sitting,
+            sooner=_sooner(plan.experiment),
         )
     if not training.complete:
         return None
     if leads():
-        _conclude(plan, training, begun)
+        _conclude(plan, training, begun, progress=sitting.progress)
     wait()
     return load_run(plan.folder)
+
+
+def _length(plan: Plan) -> str:
+    """What is trained, on how many images, how long."""
+    config, sets = plan.experiment.training, plan.sets.of(plan.method)
+    parts = [sets[name] for name in plan.method.passes]
+    steps = sum(len(part) // (config.batch_for(part) * config.accumulate) for part in parts)
+    epochs = config.lasting(steps).epochs
+    return (
+        f"{plan.experiment.name} on {len(plan.sets.train):,} images of {plan.experiment.images}: "
+        f"{epochs} epochs, {epochs * steps:,} steps"
+    )
+
+
+def _sooner(experiment: Experiment) -> str:
+    """What to do instead of a training of hours."""
+    small = f"photos/{experiment.method}"
+    other = f"{small} is a small recipe for such a device" if small in EXPERIMENTS else ""
+    if not other or experiment.name == small:
+        other = "fewer epochs or a smaller network take less"
+    return f"{other}; python -m mixem profile says where the time goes"
 
 
 def _minutes(text: str) -> float:
@@ -251,7 +282,7 @@ def _minutes(text: str) -> float:
         raise InputError(f"MIXEM_MOST_MINUTES is {text!r}; give a number of minutes") from error
 
 
-def _conclude(plan: Plan, training: Training, origin: Run | None) -> None:
+def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: bool) -> None:
     """Score the trained method and write down what came out."""
     method, sets, folder = plan.method, plan.sets, plan.folder
     method.finish(sets.train.images, seeded(plan.seed, "finish", 0, training.device))
@@ -265,12 +296,15 @@ def _conclude(plan: Plan, training: Training, origin: Run | None) -> None:
             main_only=main_only,
         )
 
-    found = scored(method)
     epochs = sorted(e for e in plan.experiment.training.snapshots if e <= len(training.history))
     curve = []
-    for epoch in epochs if found.metrics else ():
-        scores = scored(_earlier(method, folder, epoch), main_only=True).metrics
-        curve.append(CurvePoint(epoch, scores or {}))
+    with bar(1 + len(epochs), "scoring", "states", show=progress) as shown:
+        found = scored(method)
+        shown.update()
+        for epoch in epochs if found.metrics else ():
+            scores = scored(_earlier(method, folder, epoch), main_only=True).metrics
+            curve.append(CurvePoint(epoch, scores or {}))
+            shown.update()
     save_weights(folder / "model.safetensors", method.to("cpu"))
     record = _record(plan, training, origin, found, tuple(curve))
     for leftover in folder.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote

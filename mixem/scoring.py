@@ -19,6 +19,7 @@ from mixem.evaluation import (
     segmentation_scores,
 )
 from mixem.methods import Clustering, Maps, Method
+from mixem.progress import bar
 from mixem.records import Row, Usage
 
 __all__ = ["LABEL_SHARES", "Evaluation", "evaluate"]
@@ -156,13 +157,15 @@ def _pixel_counts(method: Method, maps: Maps, images: ImageSet) -> PixelCounts:
     device = next(method.parameters()).device
     counts = PixelCounts(classes=max(1, images.num_classes), clusters=method.clusters)
     side = max(method.view_sizes())
-    for rows in torch.arange(len(images)).split(max(1, PIXELS // side**2)):
-        clusters = maps.sort(images.images[rows].to(device, non_blocking=True))
-        masks = None
-        if images.masks is not None:
-            masks = images.masks[rows].to(device, non_blocking=True)
-            masks = _seen(masks, method, clusters.shape[-1])
-        counts.add(masks, clusters)
+    with bar(len(images), "counting pixels") as shown:
+        for rows in torch.arange(len(images)).split(max(1, PIXELS // side**2)):
+            clusters = maps.sort(images.images[rows].to(device, non_blocking=True))
+            masks = None
+            if images.masks is not None:
+                masks = images.masks[rows].to(device, non_blocking=True)
+                masks = _seen(masks, method, clusters.shape[-1])
+            counts.add(masks, clusters)
+            shown.update(len(rows))
     return counts
 
 

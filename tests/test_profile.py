@@ -196,7 +196,7 @@ def test_the_table():
         "peak: 100 GFLOP/s, a large matrix product in bfloat16",
         "memory: 2.00 GiB at most",
         "an epoch: 18.0 s (2 x 30 steps of 50 main, 1 x 60 steps of 50 over)",
-        "all 5 epochs: 1.5 minutes, and before them mnist/simclr-small",
+        "all 5 epochs: 1.5 minutes, and before them mnist/simclr-small, 5 epochs",
     ]
 
 
@@ -215,7 +215,7 @@ def test_random_pixels_stand_in(tmp_path, monkeypatch):
     monkeypatch.setitem(SHAPES, "stl10", (3, 96, 10, {"train": 50, "unlabeled": 30}))
     experiment = get("stl10/imc-swav")
     standing_in = []
-    images = module._loader(experiment, tmp_path, False, standing_in)("train+unlabeled")
+    images = module._loader(experiment, tmp_path, False, standing_in, {})("train+unlabeled")
     assert standing_in == ["train+unlabeled"]
     assert images.images.shape == (80, 3, 96, 96)
     assert images.images.double().mean().item() == pytest.approx(127.5, abs=1)

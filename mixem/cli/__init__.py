@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import mixem
 from mixem.cli.pictures import add_commands, max_pixels_option
 from mixem.errors import InputError, reason
+from mixem.progress import working
 
 if TYPE_CHECKING:  # what trains takes seconds to import: each command does it for itself
     from mixem.data import ImageSet
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings(), _large_pictures(options):
+        doing = working(f"{options.name_of_command}: reading what it needs")
+        with warnings.catch_warnings(), doing, _large_pictures(options):
             warnings.showwarning = _show
             code = options.command(options)
         sys.stdout.flush()
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, action: Any, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text)
-        made.set_defaults(command=action)
+        made.set_defaults(command=action, name_of_command=name)
         return made
 
     listing = command("list", _list, "list the experiments, or the settings of one")
@@ -141,7 +143,10 @@ def _parser() -> argparse.ArgumentParser:
 
     profile = command("profile", _profile, "show where a training step's time goes")
     _experiment_options(profile)
-    profile.add_argument("--steps", type=int, default=20, help="how many to time (default: 20)")
+    profile.add_argument(
+        "--steps", type=int,
+        help="how many to time, of whole batches (default: what some seconds allow, at most 20)",
+    )  # fmt: skip
 
     evaluate = command("evaluate", _evaluate, "score a finished run under every protocol")
     evaluate.add_argument("run", type=Path, help="folder of the run")

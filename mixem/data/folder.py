@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from mixem.data.cache import map_pixels, write_cache
 from mixem.data.picture import Picture, pixel_limit, raised_limit, read_picture, top_of
 from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
+from mixem.progress import bar
 
 __all__ = ["ENDINGS", "Folder", "list_folder", "list_pictures", "read_folder"]
 
@@ -44,7 +44,6 @@ LEFTOVERS = (
 BLOCK = 1024  # pictures decoded at a time: what is held in memory beside the result
 DECODING = 3  # part of a cache's key; to be raised when the same file decodes differently
 DEEPEST = 100  # folders in each other; Python calls itself for each
-MANY = 2000  # pictures from which on a progress bar is shown
 NAMES_OF_KINDS = {"integer": "16-bit", "float": "floating-point"}
 EMPTY = np.empty(0, np.uint8)
 
@@ -449,17 +448,13 @@ class _Reading(NamedTuple):
         with (
             ThreadPoolExecutor(os.cpu_count()) as pool,
             self._quietly(),
-            tqdm(
-                total=len(self.names),
-                desc="decoding",
-                unit="images",
-                disable=None if len(self.names) >= MANY else True,
-            ) as bar,
+            bar(len(self.names), "decoding") as shown,
         ):
             for start in range(0, len(self.names), BLOCK):
                 names = self.names[start : start + BLOCK]
                 block: list[NDArray[np.uint8]] = []
                 for name, result in zip(names, pool.map(self.attempt, names), strict=True):
+                    shown.update()
                     if isinstance(result, str):
                         outcome.skipped[name] = result
                         continue
@@ -470,7 +465,6 @@ class _Reading(NamedTuple):
                         outcome.left_out[result.note] += 1
                     block.append(result.pixels)
                 outcome.pictures += len(block)
-                bar.update(len(names))
                 if block:
                     yield np.stack(block)
 

@@ -3,7 +3,15 @@
 import difflib
 
 from mixem.errors import InputError
-from mixem.experiments import iic, iic_segmentation, imc_swav, mixem, pretrained, scan
+from mixem.experiments import (
+    iic,
+    iic_segmentation,
+    imc_swav,
+    mixem,
+    photos,
+    pretrained,
+    scan,
+)
 from mixem.experiments.settings import Experiment
 
 __all__ = ["EXPERIMENTS", "Experiment", "get"]
@@ -12,6 +20,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         *mixem.EXPERIMENTS,
+        *photos.EXPERIMENTS,
         *iic.EXPERIMENTS,
         *iic_segmentation.EXPERIMENTS,
         *imc_swav.EXPERIMENTS,

@@ -14,6 +14,7 @@ from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans, nearest_
 from mixem.data import Augmentation, ImageSet, check_channels, check_tensor
 from mixem.errors import InputError
 from mixem.models import Prepared
+from mixem.progress import bar
 
 if TYPE_CHECKING:
     from typing import Self
@@ -516,9 +517,11 @@ def extract(
     method.eval()
     try:
         function = getattr(method, what)
-        parts = [
-            _in_memory(function, images, rows, device, method.needs_a_batch) for rows in chosen
-        ]
+        parts = []
+        with bar(len(images), what) as shown:
+            for rows in chosen:
+                parts.append(_in_memory(function, images, rows, device, method.needs_a_batch))
+                shown.update(len(rows))
     finally:
         method.train(training)
     found = torch.cat(parts)

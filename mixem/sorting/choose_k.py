@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
-from tqdm import tqdm
 
 from mixem.clustering import kmeans, normalise_rows
 from mixem.clustering.arrays import as_features
 from mixem.errors import InputError
 from mixem.evaluation import ari
 from mixem.plots import Figure, sweep_panels
+from mixem.progress import bar
 
 __all__ = ["Choice", "KSignals", "choose_k", "k_panels"]
 
@@ -108,8 +108,7 @@ def choose_k(
     if seeds < 1:
         raise InputError(f"seeds is {seeds}; give at least 1")
     found: dict[int, list[tuple[float, float, float, float]]] = {k: [] for k in tried}
-    bar = tqdm(total=seeds * len(tried), desc="trying k", disable=None if progress else True)
-    with bar:
+    with bar(seeds * len(tried), "trying k", "tries", show=progress) as shown:
         for seed in range(seeds):
             points, shuffled = _sample(features, seed, sample)
             halves = np.array_split(points, 2)
@@ -126,7 +125,7 @@ def choose_k(
                         k * np.bincount(clusters, minlength=k).min() / len(clusters),
                     )
                 )
-                bar.update()
+                shown.update()
     rows = []
     for k, values in found.items():
         silhouette, chance, agreement, smallest = np.mean(values, axis=0).tolist()

@@ -13,16 +13,14 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from tqdm import tqdm
-
 from mixem.checkpoint import UNFINISHED, read_json, write_json
 from mixem.errors import InputError
+from mixem.progress import bar
 from mixem.sorting.table import ClusterTable
 
 __all__ = ["Sorted", "sort_into"]
 
 LIST = ".mixem-sorted.json"  # what was put into the folder, or was about to be
-MANY = 2000  # pictures from which on a progress bar is shown
 SECONDS = 2  # FAT keeps times no more finely
 LONGEST = 255  # bytes of a name on most file systems
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
@@ -95,12 +93,12 @@ def sort_into(
             if plan.get(file) != name or (place / file).is_symlink() != (how == "link"):
                 (place / file).unlink()
         _remove_empty(place, {PurePosixPath(f).parts[0] for f in before} - set(folders))
-        for file, name in tqdm(
-            plan.items(), "sorting", unit="images", disable=None if len(plan) >= MANY else True
-        ):
-            if not os.path.lexists(place / file):
-                _put(root / name, place / file, how=how, temporary=temporary)
-                placed += 1
+        with bar(len(plan), "sorting") as shown:
+            for file, name in plan.items():
+                if not os.path.lexists(place / file):
+                    _put(root / name, place / file, how=how, temporary=temporary)
+                    placed += 1
+                shown.update()
     except OSError as error:
         temporary.unlink(missing_ok=True)
         done = sum(os.path.lexists(place / target) for target in plan)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from mixem.checkpoint import write_atomically
 from mixem.data.picture import decode
 from mixem.errors import InputError
+from mixem.progress import bar
 from mixem.sorting.page import PAGE, SCRIPT, STYLE
 from mixem.sorting.table import ClusterTable
 
@@ -31,7 +31,6 @@ SIDE = 96  # pixels of a thumbnail
 QUALITY = 80  # of its JPEG: some 3 kB
 GROUPS, OF_A_GROUP = 20, 6  # near duplicates that are shown
 SKIPPED = 200  # unreadable files that are named
-MANY = 500  # thumbnails from which on a progress bar is shown
 
 
 def gallery(
@@ -232,14 +231,12 @@ def _thumbnails(
 
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow's, of large pictures and odd metadata
-        bar = tqdm(
-            pool.map(thumbnail, rows),
-            "thumbnails",
-            total=len(rows),
-            unit="images",
-            disable=None if len(rows) >= MANY else True,
-        )
-        return list(bar)
+        made = []
+        with bar(len(rows), "thumbnails") as shown:
+            for address in pool.map(thumbnail, rows):
+                made.append(address)
+                shown.update()
+        return made
 
 
 def _base(page: Path, folder: Path) -> str:

@@ -23,6 +23,7 @@ from mixem.devices import DEVICE_ERRORS, resolve_device, resolve_precision
 from mixem.distributed import decided, leads, own_device, processes, together, wait
 from mixem.errors import reason
 from mixem.methods import Method
+from mixem.progress import duration, say
 from mixem.records import Epoch
 from mixem.training.config import Sitting, TrainConfig
 from mixem.training.journal import Journal
@@ -41,6 +42,8 @@ __all__ = ["Training", "train"]
 
 READ_EVERY = 50  # steps between two looks at the device's numbers; each look waits for the device
 READ_AFTER = 5.0  # seconds after which a CPU, which need not be waited for, is looked at anyway
+TOLD_AFTER = 5.0  # seconds of steps from which the length of a training is foretold
+LONG = 3600.0  # seconds of a training that is worth a word before
 JUDGED_AFTER = 50  # steps: before, a network that has not begun to learn looks like a collapse
 
 
@@ -82,6 +85,7 @@ def train(
     seed: int = 0,
     out: Path | None = None,
     sitting: Sitting | None = None,
+    sooner: str = "",
     **changes: Any,
 ) -> Training:
     """Train a method on images; labels are not looked at, but by a method that has targets.
@@ -97,6 +101,7 @@ def train(
             training, that one goes on: on the CPU, with the same number of threads, the result
             is bit for bit that of a run never stopped. Nothing is written if None.
         sitting: Where it runs, how precisely, for how long.
+        sooner: What is told, beside the time, of a training that will take hours.
         **changes: Values that replace those of the sitting, such as ``device="cpu"``.
 
     Raises:
@@ -150,6 +155,7 @@ def train(
             method, optimiser, device=device, precision=precision, seed=seed, scaler=scaler
         )
         stop, looked = False, time.monotonic()
+        long = _Length(schedule.total, sooner, aloud=sitting.progress and leads())
         while step < schedule.total and not stop:
             now = schedule.at(step)
             for group, (_, share) in zip(optimiser.param_groups, method.rates(), strict=True):
@@ -165,6 +171,7 @@ def train(
             if step % schedule.steps and step % READ_EVERY and not due:
                 continue
             looked = time.monotonic()
+            long.tell(step, looked)
             row = meter.read(now.epoch + 1, step, now.rate)
             _require_finite(meter, row)
             bar.update(step - bar.n)
@@ -200,6 +207,26 @@ def train(
         peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
         threads=torch.get_num_threads() if device.type == "cpu" else None,
     )
+
+
+class _Length:
+    """Tells once, after some seconds, if a training will take hours."""
+
+    def __init__(self, total: int, sooner: str, *, aloud: bool):
+        self.total, self.sooner, self.aloud = total, sooner, aloud
+        self.first: tuple[int, float] | None = None  # after the first look: it had to warm up
+
+    def tell(self, step: int, now: float) -> None:
+        if not self.aloud or self.first is None:
+            self.first = self.first or (step, now)
+            return
+        done, began = step - self.first[0], now - self.first[1]
+        if done < 1 or began < TOLD_AFTER:
+            return
+        self.aloud = False
+        left = (self.total - step) * began / done
+        if left > LONG:
+            say(f"this will take about {duration(left)} more; {self.sooner}".removesuffix("; "))
 
 
 def _require_finite(meter: Meter, row: Epoch) -> None:

@@ -20,6 +20,7 @@ SCAN = {name for name in EXPERIMENTS if "/scan" in name}
 PRETRAINED = {
     f"pretrained/{method}" for method in ("kmeans", "iic", "scan", "mixem", "imc-swav", "temi")
 }
+PHOTOS = {f"photos/{method}" for method in ("simclr", "mixem", "iic", "imc-swav")}
 
 
 def test_the_experiments_there_are():
@@ -45,6 +46,7 @@ def test_the_experiments_there_are():
         *(f"{images}/iic-plus" for images in plus),
         *SCAN,
         *PRETRAINED,
+        *PHOTOS,
         *(f"{images}/iic-segmentation" for images in ("textures", "brain", *SEGMENTED)),
         *(f"{images}/iic-segmentation-plus" for images in SEGMENTED),
         *(f"{images}-3/iic-segmentation-lambda-1" for images in ("coco-stuff", "potsdam")),
@@ -60,6 +62,8 @@ def test_names_say_what_an_experiment_is(experiment):
     if experiment.name.endswith("/scan-simclr"):
         method = f"scan-{method}"
     images = "pretrained" if experiment.backbone == "vectors" else experiment.images
+    if experiment.name in PHOTOS:  # for folders; CIFAR-10 stands in for one
+        images = "photos"
     assert experiment.name.startswith(f"{images}/{method}")
     assert experiment.backbone in BACKBONES
 
