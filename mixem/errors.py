@@ -1,6 +1,6 @@
 """The one error that is the user's to mend."""
 
-__all__ = ["InputError", "reason"]
+__all__ = ["InputError", "printable", "reason"]
 
 
 class InputError(ValueError):
@@ -9,6 +9,15 @@ class InputError(ValueError):
     The message is one line: what was given, what was expected, what to do. The command line
     prints it and exits with code 2; everything else that is raised is a defect of the library.
     """
+
+
+def printable(text: str) -> str:
+    r"""A name from outside as one harmless line: what a terminal would obey is shown as an escape.
+
+    >>> print(printable("two\nlines, ünï.png"))
+    two\nlines, ünï.png
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def reason(error: BaseException) -> str:

@@ -366,7 +366,7 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         (("evaluate", "RUN", "--split=test"), "--split was given without --images"),
         (("evaluate", "RUN", "--images=digit"), "did you mean 'digits'"),
         (("evaluate", "RUN", "--images=digits", "--split=val"), "digits has no split 'val'"),
-        (("evaluate", "RUN", "--images=folder:TMP/three"), "k is 10 but there are only 3 images"),
+        (("evaluate", "RUN", "--images=folder:TMP/three"), "3 pictures for a run of 10 clusters"),
         (("evaluate", "RUN", "--images=cifar10", "--data=TMP"), "--download"),
         (("predict", "TMP/missing", "TMP"), "there is no folder TMP/missing"),
         (("predict", "RUN", "TMP/missing"), "'TMP/missing' does not exist"),

@@ -415,6 +415,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     images = load(split)
     if finished.method.mapping == "identity" and finished.record.data.class_names:
         images = _of_classes(images, finished.record.data.class_names)
+    if not finished.method.clusters_itself and len(images) < finished.method.clusters:
+        raise InputError(
+            f"{len(images)} pictures for a run of {finished.method.clusters} clusters, found by "
+            "k-means; give as many pictures at least, or let mixem predict sort them, which can"
+        )
     fit_split = split if options.images else experiment.protocol.fit_split
     found = evaluate(
         finished.method.to(resolve_device(options.device)),

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixem.errors import InputError
+from mixem.errors import InputError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ def add_commands(command: Any, device_option: Any) -> None:
         help="another number of clusters, by k-means on the features of the run",
     )  # fmt: skip
     predict.add_argument(
-        "--out", type=Path,
+        "--out", type=_output,
         help="CSV file (default: the terminal); of a run that sorts pixels, folder of the maps",
     )  # fmt: skip
     _results(predict)
@@ -65,6 +66,7 @@ def add_commands(command: Any, device_option: Any) -> None:
     sort.add_argument("--seed", type=int, default=0)
     sort.add_argument("--data", type=Path, help="where features are kept")
     max_pixels_option(sort)
+    sort.add_argument("--quiet", action="store_true", help="no progress bar")
     how = sort.add_mutually_exclusive_group()
     how.add_argument("--copy", action="store_true", help="copy the pictures into OUT/pictures")
     how.add_argument("--link", action="store_true", help="or put symbolic links there")
@@ -91,6 +93,18 @@ def add_commands(command: Any, device_option: Any) -> None:
     cache = command("cache", _cache, "list the decoded folders that are kept, or delete them")
     cache.add_argument("--data", type=Path, help="where they lie (default: as for training)")
     cache.add_argument("--delete", action="store_true", help="delete all of them")
+
+
+class _Output(type(Path())):  # type: ignore[misc]
+    """A path that remembers whether it was given as that of a folder."""
+
+    folder = False
+
+
+def _output(text: str) -> Path:
+    path = _Output(text)
+    path.folder = text.endswith(("/", os.sep))
+    return path
 
 
 def _places(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +191,7 @@ def load_pictures(places: list[str], *, size: int, channels: int, root: Path | N
 def report_skipped(images: "ImageSet") -> None:
     """Say in a few lines what was not read, and what is worth knowing."""
     for name, why in images.skipped[:NAMED]:
-        print(f"mixem: skipped {name}: {why}", file=sys.stderr)
+        print(f"mixem: skipped {printable(name)}: {why}", file=sys.stderr)
     if len(images.skipped) > NAMED:
         print(f"mixem: skipped {len(images.skipped) - NAMED} more files", file=sys.stderr)
     if images.passed_over:
@@ -204,6 +218,8 @@ def _predict(options: argparse.Namespace) -> int:
         raise InputError(
             f"{finished.record.experiment} sorts whole pictures; leave --overlay and --side out"
         )
+    if options.out and options.out.folder:
+        raise InputError(f"--out is the folder {options.out}; give a file, as {options.out}/a.csv")
     pictures = _seen_by(finished, options)
     images = pictures.images
     names = finished.record.data.class_names
@@ -281,7 +297,8 @@ def _predict_maps(options: argparse.Namespace, method: "Method") -> int:
     for found in map_pictures(method, folder, files, side=side):
         if isinstance(found, tuple):
             skipped += 1
-            print("mixem: skipped {}: {}".format(*found), file=sys.stderr)
+            name, why = found
+            print(f"mixem: skipped {printable(name)}: {why}", file=sys.stderr)
             continue
         rows.append((found.file, found.shares(method.clusters)))
         if options.out:
@@ -330,7 +347,11 @@ def _sort(options: argparse.Namespace) -> int:
         k = choice.k or 10
         print(f"mixem: {choice.reason} Sorted into {k}; --clusters gives another number.")
     found = train_heads(
-        images, k, seed=options.seed, out=options.out / f"run-{k}-seed{options.seed}"
+        images,
+        k,
+        seed=options.seed,
+        out=options.out / f"run-{k}-seed{options.seed}",
+        progress=not options.quiet,
     )
     rows = table(files, found.clusters, logits=found.logits)
     write_table(rows, options.out / "clusters.csv")
@@ -432,7 +453,7 @@ def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...],
     found = features(folder, network, cache=cache, device=device)
     print(f"mixem: {network.name}, trained on {network.seen}", file=sys.stderr)
     for name, why in found.skipped[:NAMED]:
-        print(f"mixem: skipped {name}: {why}", file=sys.stderr)
+        print(f"mixem: skipped {printable(name)}: {why}", file=sys.stderr)
     return np.array(found.vectors, dtype=np.float32), found.files, folder, None
 
 

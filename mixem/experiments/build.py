@@ -10,7 +10,7 @@ import torch
 
 from mixem.data import SHAPES, ImageSet, load_images, network_of, own_path
 from mixem.distributed import leads, wait
-from mixem.errors import InputError
+from mixem.errors import InputError, printable
 from mixem.experiments.settings import Experiment
 from mixem.features import load_vectors
 from mixem.methods import METHODS, Method
@@ -123,7 +123,7 @@ def loader(
             files, (name, why) = len(found) + len(found.skipped), found.skipped[0]
             warnings.warn(
                 f"{len(found.skipped)} of {files} files in {found.name} cannot be read and are "
-                f"left out, such as {name}: {why}",
+                f"left out, such as {printable(name)}: {why}",
                 stacklevel=2,
             )
         return found

@@ -417,8 +417,11 @@ class Method(nn.Module):
     ) -> Iterator[Clustering]:
         """k-means by a protocol, then with its other layers, scaling and starts.
 
-        A method without clusters of its own keeps the centres of the normalised features.
+        A method without clusters of its own keeps the centres of the normalised features. One with
+        clusters needs no k-means, and has none where there are fewer images than clusters.
         """
+        if self.clusters_itself and len(images if fit is None else fit) < self.clusters:
+            return
 
         @functools.cache
         def found(what: str) -> torch.Tensor:

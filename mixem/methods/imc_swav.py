@@ -1,5 +1,6 @@
 """IMC-SwAV (Ntelemis, Jin and Thomas 2021): prototypes of views, and clusters of prototypes."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -259,7 +260,7 @@ class IMCSwAV(Method):
             with batch_norm_of(self, source):
                 assigned = extract(self, images, "assign").argmax(1)
             yield Clustering("argmax p", assigned, {"batch_norm": kind})
-        yield next(self.kmeans_clusterings(images, fit, protocol))
+        yield from itertools.islice(self.kmeans_clusterings(images, fit, protocol), 1)
 
 
 @contextmanager

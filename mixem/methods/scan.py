@@ -1,5 +1,6 @@
 """SCAN (Van Gansbeke et al. 2020): neighbours in a trained feature space share a cluster."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -162,7 +163,7 @@ class SCAN(Method):
     ) -> Iterator[Clustering]:
         """The heads that count, k-means on the features, what all agree on, and every head."""
         yield Clustering("argmax p", extract(self, images, "assign").argmax(1))
-        yield next(self.kmeans_clusterings(images, fit, protocol))
+        yield from itertools.islice(self.kmeans_clusterings(images, fit, protocol), 1)
         p = extract(self, images, "logits").transpose(0, 1).softmax(2)
         yield from head_clusterings(p, self.losses, int(self.chosen))
 

@@ -1,5 +1,6 @@
 """TEMI (Adaloglou et al. 2023): heads on frozen features, taught by their own running means."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -215,6 +216,6 @@ class TEMI(Method):
         """The chosen head, k-means on the features, what the heads agree on, and every head."""
         logits = extract(self, images, "logits").transpose(0, 1)
         yield Clustering("argmax p", logits[int(self.chosen)].argmax(1))
-        yield next(self.kmeans_clusterings(images, fit, protocol))
+        yield from itertools.islice(self.kmeans_clusterings(images, fit, protocol), 1)
         p = (logits / self.settings.temperature).softmax(2)
         yield from head_clusterings(p, self.losses, int(self.chosen))

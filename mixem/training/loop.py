@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mixem.data import ImageSet, check_set
+from mixem.data import ImageSet, check_channels, check_set
 from mixem.devices import DEVICE_ERRORS, resolve_device, resolve_precision
 from mixem.distributed import decided, leads, own_device, processes, together, wait
 from mixem.errors import reason
@@ -116,6 +116,8 @@ def train(
     sets = images if isinstance(images, Mapping) else dict.fromkeys(method.passes, images)
     for part in sets.values():
         check_set(part)
+        if method.channels and part.images.ndim == 4:
+            check_channels(part, method.channels)
     device = resolve_device(own_device(sitting.device))
     journal = Journal(out)
     precision = sitting.precision

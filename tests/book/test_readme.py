@@ -78,7 +78,7 @@ def test_mixem_commands_run(tmp_path: Path) -> None:
         words = shlex.split(command)
         if words[:3] == ["python", "-m", "mixem"]:
             if words[3] == "train" and "training.epochs" not in command:
-                words += ["--set", "training.epochs=2"]
+                words += ["--set", "training.epochs=2", "--set", "training.least_steps=0"]
             if words[3] == "profile":
                 words += ["--set", "training.batch_size=8", "--steps", "1"]
             good = {0}
