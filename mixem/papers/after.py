@@ -25,8 +25,10 @@ __all__ = ["FEATURES", "KINDS", "SPLITS", "Published", "parse_published", "publi
 FEATURES = ("learned", "frozen")
 SPLITS = ("train, test", "train+test", "not known")
 KINDS = ("own", "second-hand")
-SETS = ("cifar10", "cifar100-20", "cifar100", "stl10", "imagenet-10", "tiny-imagenet", "imagenet")
-SETS = (*SETS, "cifar10-uneven", "cifar100-uneven")
+SETS = (
+    *("cifar10", "cifar100-20", "cifar100", "stl10", "imagenet-10", "tiny-imagenet", "imagenet"),
+    *("cifar10-uneven", "cifar100-uneven"),
+)
 SCORES = re.compile(r"(\d{1,2}(?:\.\d+)?|-)/(\d{1,2}(?:\.\d+)?|-)/(\d{1,2}(?:\.\d+)?|-)")
 
 
