@@ -11,7 +11,7 @@ import sys
 import torch
 
 from mixem.data import Augmentation, load_images
-from mixem.distributed import leads, rank, size, together, total
+from mixem.distributed import disconnect, leads, rank, size, together, total
 from mixem.methods import (
     IIC,
     Finetune,
@@ -116,6 +116,7 @@ def main():
     found = {title: step(*case, device) for title, *case in CASES}
     if leads():
         torch.save(found, sys.argv[1])
+    disconnect()
 
 
 if __name__ == "__main__":

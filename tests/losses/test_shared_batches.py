@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from mixem.distributed import leads, rank, size, together, total
+from mixem.distributed import disconnect, leads, rank, size, together, total
 from mixem.losses import neighbour_consistency, self_label, temi
 
 PAIRS, K = 12, 3
@@ -81,3 +81,4 @@ if __name__ == "__main__":
     results = found()
     if leads():
         torch.save(results, sys.argv[1])
+    disconnect()
