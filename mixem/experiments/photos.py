@@ -1,7 +1,8 @@
 """Colour pictures of one's own: each method small, so that a thousand take minutes on a CPU.
 
-For small, plain pictures. On real photographs the one that was tried, SimCLR's, was below k-means on
-pixels; features of a pretrained network are the way there.
+For small, plain pictures. On real photographs the one that was tried, SimCLR's, was below k-means
+on pixels; features of a pretrained network are the way there.
+
 The settings are ours. Views keep the colours, for pictures of one's own often differ by them, and
 most of the square, for what matters may be small. The number of steps has a lower bound, for a
 folder may be small; a large one has its epochs.
