@@ -434,7 +434,9 @@ _FEW = {
     "test_split": "as its start",
     "backbone": "as its start; all of the trunk is kept",
     "views": "as its start",
+    "settings.hidden": "this book, chosen for two CPU cores; 2048 in the paper's code",
     "training": "this book, chosen for two CPU cores",
+    "training.learning_rate": "commands.txt: head_lr",
     "training.epochs": "this book, chosen for two CPU cores",
     "training.batch_size": "this book, chosen for two CPU cores",
     "training.least_steps": "this book: as many steps for few labels as for many",
@@ -447,9 +449,9 @@ _DIGITS_FINETUNE = replace(
     name="digits/iic-finetune",
     method="finetune",
     clusters=10,
-    settings=FinetuneSettings(),
+    settings=FinetuneSettings(hidden=256),
     training=replace(
-        _constant(1, 50, 1e-3), constant_epochs=0, schedule="steps", least_steps=300
+        _constant(1, 50, 1e-3), constant_epochs=0, schedule="steps", least_steps=200
     ),
     protocol=KMeansProtocol(),
     start="digits/iic-plus",
