@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from mixem.errors import InputError
-from mixem.models.convolution import Convolution
 
 
 class Sobel(nn.Module):
@@ -82,7 +81,7 @@ class ClusterNet6c(nn.Sequential):
             if layers:
                 layers.append(nn.MaxPool2d(2))
             layers += [
-                Convolution(before, after, 5, padding=2, bias=False),
+                nn.Conv2d(before, after, 5, padding=2, bias=False),
                 nn.BatchNorm2d(after, track_running_stats=running_statistics),
                 nn.ReLU(inplace=True),
             ]

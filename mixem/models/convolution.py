@@ -1,43 +1,61 @@
-"""A convolution that is quick where its map is no larger than its kernel."""
+"""Convolutions that are quick where the map is hardly larger than the kernel."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Convolution"]
+__all__ = ["Convolution", "with_quick_convolutions"]
 
 
 class Convolution(nn.Conv2d):
     """PyTorch's, computed as a dense layer where that is much faster.
 
-    Where the map is no larger than the kernel, nearly every place of the input reaches every place
-    of the output, and half of the kernel lies over zeros. As one product with a matrix, forward
-    and backward of the last layer of :class:`mixem.models.ClusterNet6c` take a seventeenth of the
-    time on a CPU, and a whole step of it half. It is the same sum in another order.
+    On a map that is hardly larger than the kernel nearly every place of the input reaches every
+    place of the output, and much of the kernel lies over zeros. As one product with a matrix, the
+    last layer of :class:`mixem.models.ClusterNet6c`, forward and backward, takes a seventeenth of
+    the time on a CPU, and a whole step half. It is the same sum in another order.
 
-    That is done on a CPU, where a gradient is asked for, and where kernels are large enough to be
-    worth it; else it is PyTorch's own.
+    That is done on a CPU, where a gradient is asked for, and where the kernels are large enough to
+    be worth it; else it is PyTorch's own.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``(N, C, H, W)`` to ``(N, C', H', W')``."""
-        dense = (
-            input.device.type == "cpu"
-            and torch.is_grad_enabled()
-            and self.weight.numel() >= 1 << 18
-            and input.shape[-2] <= self.kernel_size[0]
-            and input.shape[-1] <= self.kernel_size[1]
-            and (self.stride, self.dilation, self.groups) == ((1, 1), (1, 1), 1)
-            and not isinstance(self.padding, str)
-        )
-        return self.as_dense(input) if dense else super().forward(input)
+        return self.as_dense(input) if self._pays(input) else super().forward(input)
+
+    def _pays(self, input: torch.Tensor) -> bool:
+        """At most twice the multiplications, and few places, for the matrix has all pairs."""
+        if (
+            input.device.type != "cpu"
+            or not torch.is_grad_enabled()
+            or self.weight.numel() < 1 << 17
+            or (self.dilation, self.groups, self.padding_mode) != ((1, 1), 1, "zeros")
+            or isinstance(self.padding, str)
+        ):
+            return False
+        places = [len(self._reach(input, axis)) for axis in (0, 1)]
+        taps = self.kernel_size[0] * self.kernel_size[1]
+        return input.shape[-2] * input.shape[-1] <= 2 * taps and places[0] * places[1] <= 9
+
+    def _reach(self, input: torch.Tensor, axis: int) -> torch.Tensor:
+        """Tap that joins each place of the output to each of the input, along an axis."""
+        side, taps = input.shape[2 + axis], self.kernel_size[axis]
+        stride, padding = self.stride[axis], int(self.padding[axis])
+        corners = torch.arange(-padding, side + padding - taps + 1, stride)
+        return torch.arange(side) - corners[:, None]
 
     def as_dense(self, input: torch.Tensor) -> torch.Tensor:
-        """The same by one product, for stride 1."""
-        inside, kernel, padding = input.shape[-2:], self.kernel_size, self.padding
-        reach, outside = _reach(tuple(inside), kernel, padding)  # type: ignore[arg-type]
+        """The same by one product."""
+        down, right = self._reach(input, 0), self._reach(input, 1)
+        outside = (len(down), len(right))
+        down, right = down[:, None, :, None], right[None, :, None, :]
+        height, width = self.kernel_size
+        there = (down >= 0) & (down < height) & (right >= 0) & (right < width)
+        tap = torch.where(there, down * width + right, height * width)  # the last one is zero
+        reach = tap.flatten(2).flatten(0, 1)  # (places of the output, places of the input)
+
         weight = self.weight
-        if torch.is_autocast_enabled("cpu"):  # copying half as many bytes
+        if torch.is_autocast_enabled("cpu"):  # half as many bytes to copy
             weight = weight.to(torch.get_autocast_dtype("cpu"))
         taps = weight.flatten(2).movedim(2, 0)  # (taps, C', C)
         taps = torch.cat([taps, taps.new_zeros(1, *taps.shape[1:])])
@@ -47,19 +65,9 @@ class Convolution(nn.Conv2d):
         return output.movedim(-1, 1)
 
 
-def _reach(
-    inside: tuple[int, int], kernel: tuple[int, int], padding: tuple[int, int]
-) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Which tap joins each place of the output to each of the input, ``(places, places)``.
-
-    Where none does it is the number after the last tap. Also the size of the output.
-    """
-    offsets = []
-    for side, taps, pad in zip(inside, kernel, padding, strict=True):
-        to = torch.arange(side + 2 * pad - taps + 1)
-        offsets.append(torch.arange(side) + pad - to[:, None])
-    outside = (len(offsets[0]), len(offsets[1]))
-    down, right = offsets[0][:, None, :, None], offsets[1][None, :, None, :]
-    there = (down >= 0) & (down < kernel[0]) & (right >= 0) & (right < kernel[1])
-    tap = torch.where(there, down * kernel[1] + right, kernel[0] * kernel[1])
-    return tap.flatten(2).flatten(0, 1), outside
+def with_quick_convolutions(network: nn.Module) -> nn.Module:
+    """The network, whose convolutions are now :class:`Convolution`; weights stay as they are."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = Convolution
+    return network

@@ -4,23 +4,25 @@ import pytest
 import torch
 from torch import nn
 
-from mixem.models import ClusterNet6c
+from mixem.models import make_backbone
 from mixem.models.convolution import Convolution
 
 
 @pytest.mark.parametrize(
-    ("channels", "side", "kernel", "padding", "bias"),
+    ("channels", "side", "kernel", "stride", "padding", "bias"),
     [
-        (3, (3, 3), 5, 2, False),
-        (2, (2, 3), 3, 1, True),
-        (4, (1, 1), 5, 2, True),
-        (3, (5, 5), 5, 0, False),
+        (3, (3, 3), 5, 1, 2, False),
+        (2, (2, 3), 3, 1, 1, True),
+        (4, (1, 1), 5, 1, 2, True),
+        (3, (5, 5), 5, 1, 0, False),
+        (3, (4, 4), 3, 2, 1, False),
+        (2, (5, 3), (3, 2), (2, 1), (0, 1), True),
     ],
 )
-def test_dense_is_the_convolution(channels, side, kernel, padding, bias):
+def test_dense_is_the_convolution(channels, side, kernel, stride, padding, bias):
     """Values and all gradients, in float64."""
     torch.manual_seed(0)
-    layer = Convolution(channels, 6, kernel, padding=padding, bias=bias).double()
+    layer = Convolution(channels, 6, kernel, stride=stride, padding=padding, bias=bias).double()
     x = torch.randn(7, channels, *side, dtype=torch.float64)
     y = torch.randn_like(x).requires_grad_()
     z = y.detach().clone().requires_grad_()
@@ -35,20 +37,24 @@ def test_dense_is_the_convolution(channels, side, kernel, padding, bias):
 
 
 def test_only_where_it_pays(monkeypatch):
-    """The last layer of the paper's network in training; not in evaluation, nor a narrow one."""
+    """The last layers of large networks in training; not in evaluation, nor in the smallest."""
     asked = []
     real = Convolution.as_dense
     monkeypatch.setattr(
         Convolution, "as_dense", lambda self, x: asked.append(tuple(x.shape[1:])) or real(self, x)
     )
-    wide, narrow = ClusterNet6c(), ClusterNet6c(width=16)
-    images = torch.rand(2, 1, 24, 24)
-    with torch.no_grad():
-        wide(images), narrow(images)
-    narrow(images)
-    assert not asked
-    wide(images)
-    assert asked == [(256, 3, 3)]
+
+    def asked_by(name, side, *, gradient=True):
+        asked.clear()
+        network = make_backbone(name, in_channels=1, size=side)
+        with torch.set_grad_enabled(gradient):
+            network(torch.rand(2, 1, side, side))
+        return list(asked)
+
+    assert asked_by("clusternet6c", 24) == [(256, 3, 3)]
+    assert asked_by("clusternet6c", 24, gradient=False) == []
+    assert asked_by("small", 16) == []
+    assert asked_by("small-resnet", 32) == [(128, 2, 2)]
 
 
 def test_bfloat16_is_as_near_as_the_convolution():
