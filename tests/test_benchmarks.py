@@ -391,3 +391,24 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     readme.main()
     assert not out.exists()
     assert "NT-Xent" in capsys.readouterr().out
+
+
+# Seconds to an accuracy --------------------------------------------------------------------------
+
+
+def test_an_accuracy_counts_when_it_is_reached_in_time(module, monkeypatch):
+    reach = module("reach")
+    goal = reach.Goal("digits/simclr", 8, 0.9, 10)
+    monkeypatch.setattr(reach, "GOALS", (goal,))
+    for found, word in (((0.95, 9.0), "met"), ((0.85, 9.0), "not met"), ((0.95, 11.0), "not met")):
+        monkeypatch.setattr(reach, "reached", lambda *_, found=found: found)
+        (row,) = reach.table().rows
+        assert row[-1] == word
+        assert row[1] == "8 of 40"
+
+
+def test_a_shortened_training_is_timed(module):
+    reach = module("reach")
+    accuracy, seconds = reach.reached(reach.Goal("digits/simclr", 1, 0.9, 10), 0, "cpu")
+    assert 0 < accuracy < 1
+    assert seconds > 0
