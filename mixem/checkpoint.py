@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from mixem.errors import InputError, reason
+from mixem.errors import InputError, memory_is_full, reason
 
 UNFINISHED = ".unfinished"  # ending of a file that is being written
 
@@ -126,4 +126,6 @@ def load_weights(path: Path, module: nn.Module) -> None:
             f"cannot read {path}: {reason(error)[:200]}; train the run again"
         ) from error
     except RuntimeError as error:
+        if memory_is_full(error):
+            raise
         raise InputError(f"{path} holds another network: {reason(error)[:200]}") from error

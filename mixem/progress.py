@@ -63,12 +63,12 @@ def _hush() -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """A time as people say it: with two digits at most where more would be made up.
 
     >>> duration(40), duration(90), duration(5400), duration(200_000)
     ('40 seconds', '2 minutes', '1.5 hours', '2.3 days')
     """
     for unit, length, digits in (("days", 86400, 1), ("hours", 3600, 1), ("minutes", 60, 0)):
-        if seconds >= length:
+        if seconds >= 1.5 * length:
             return f"{seconds / length:.{digits}f} {unit}"
     return f"{seconds:.0f} seconds"

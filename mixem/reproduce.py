@@ -16,14 +16,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mixem.checkpoint import read_json, write_json
 from mixem.devices import resolve_device
-from mixem.errors import InputError, reason
+from mixem.errors import InputError, memory_is_full, reason
 from mixem.experiments import Experiment, get
 from mixem.fingerprint import hardware, source_fingerprint
 from mixem.profile import seconds_an_epoch
+from mixem.progress import duration
 from mixem.records import Record, Table, load_records, longest_scaled, paper_text, save_record
 from mixem.records.format import SCALED, shortened
 from mixem.runs import changes_of, prepare, run
@@ -182,8 +181,8 @@ def listing(
         words = short[0].scaled if short and not row.changes else ""
         paper = "–" if row.changes else paper_text(row.experiment)
         have = f"{there} of {row.seeds}"
-        cells.append((row.name, have, words, paper, duration(minutes), row.why))
-    cells.append(("all that is missing", "", "", "", duration(total), f"on {speeds.hardware}"))
+        cells.append((row.name, have, words, paper, duration(60 * minutes), row.why))
+    cells.append(("all that is missing", "", "", "", duration(60 * total), f"on {speeds.hardware}"))
     columns = ("row", "seeds", "shortened", "paper", "a seed takes", "for")
     return Table(columns, tuple(cells))
 
@@ -240,10 +239,10 @@ def reproduce(
         try:
             needs = speeds.minutes(experiment)
             if left is not None and left <= 0:
-                say(f"the time is up; next comes {words}, about {duration(needs)}")
+                say(f"the time is up; next comes {words}, about {duration(60 * needs)}")
                 progress.stopped = True
                 return progress
-            say(f"next: {words}, about {duration(needs)} of training{_until(needs)}")
+            say(f"next: {words}, about {duration(60 * needs)} of training{_until(needs)}")
             finished = run(
                 experiment,
                 seed=seed,
@@ -251,7 +250,9 @@ def reproduce(
                 download=download,
                 sitting=dataclasses.replace(sitting, max_minutes=left),
             )
-        except (InputError, FloatingPointError, torch.cuda.OutOfMemoryError) as error:
+        except (InputError, FloatingPointError, RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError | MemoryError) and not memory_is_full(error):
+                raise
             progress.failed[row.name, seed] = reason(error)
             say(f"left out: {words}: {reason(error)}")
             continue
@@ -346,7 +347,7 @@ def fit(
     epochs, of = experiment.training.epochs, whole.training.epochs
     constant = whole.training.constant
     scaled = shortened(epochs, of, constant=constant) if epochs < of else f"all {of} epochs"
-    takes = f"about {duration(fit_minutes)}{_until(fit_minutes)}"
+    takes = f"about {duration(60 * fit_minutes)}{_until(fit_minutes)}"
     say(f"next: {row.name}, seed {seed}, {scaled}, {takes}")
     left = None if minutes is None else minutes - (time.monotonic() - began) / 60
     finished = run(
@@ -364,14 +365,6 @@ def fit(
     file = save_record(finished.record, results)
     say(f"done: {row.name}, seed {seed}, {scaled}{scores(finished.record)}, in {file}")
     return finished.record
-
-
-def duration(minutes: float) -> str:
-    """Minutes in words, with two digits at most where they are only projected."""
-    for size, unit in ((1440, "days"), (60, "hours")):
-        if minutes >= 1.5 * size:
-            return f"{minutes / size:.1f} {unit}"
-    return f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
 
 
 def scores(record: Record) -> str:

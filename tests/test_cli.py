@@ -165,9 +165,14 @@ def test_train_on_a_folder_of_ones_own(command, pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError()]
+    ("error", "advice"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "give --device cpu"),
+        (MemoryError(), "give fewer pictures"),
+        (RuntimeError("can't start new thread"), "give fewer pictures"),
+    ],
 )
-def test_a_full_memory_is_one_line(command, monkeypatch, error):
+def test_a_full_memory_is_one_line(command, monkeypatch, error, advice):
     def full(*_, **__):
         raise error
 
@@ -178,7 +183,31 @@ def test_a_full_memory_is_one_line(command, monkeypatch, error):
     monkeypatch.setattr("mixem.runs.load_run", full)
     code, _, complaints = command("predict", "run", "photos")
     assert (code, complaints.count("\n")) == (2, 1)
-    assert "give --device cpu" in complaints
+    assert advice in complaints
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "digits/simclr", "--set", "settings.embedding_size=10000000000000"),
+        ("profile", "digits/iic", "--set", "settings.over_clusters=100000000000"),
+    ],
+)
+def test_the_memory_of_the_machine_is_one_line_too(command, tmp_path, words):
+    # No machine has so much: PyTorch's allocator refuses at once, with a plain RuntimeError.
+    code, _, complaints = command(*words, "--device=cpu")
+    assert (code, complaints.count("\n")) == (2, 1)
+    assert complaints.startswith("mixem: the memory is full; ")
+    assert "you tried to allocate" in complaints
+
+
+def test_other_errors_of_pytorch_are_no_full_memory(monkeypatch):
+    def wrong(*_, **__):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("mixem.runs.load_run", wrong)
+    with pytest.raises(RuntimeError, match="mat1"):
+        main(["predict", "run", "photos"])
 
 
 def test_train_without_labels(command, tmp_path):

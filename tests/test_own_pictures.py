@@ -3,6 +3,8 @@
 Folders have tests of their own (tests/data), as have stopping, records, tables and pages.
 """
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -149,3 +151,38 @@ def test_a_folder_as_out_is_no_file(photos, finished, tmp_path, capsys):
     assert main(["predict", str(finished), str(photos), "--out", f"{tmp_path}/sorted/"]) == 2
     assert "sorted; give a file, as" in capsys.readouterr().err
     assert not (tmp_path / "sorted").exists()
+
+
+def test_a_run_on_padded_pictures_pads_wherever_it_is_used(tmp_path, capsys):
+    """Wide pictures that differ at their ends alone: cropped, they are all the same."""
+    for i in range(8):
+        wide = Image.new("RGB", (48, 16), "white")
+        wide.paste((255, 0, 0) if i % 2 else (0, 0, 255), (0, 0, 12, 16))
+        (tmp_path / "photos" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        wide.save(tmp_path / "photos" / "ab"[i % 2] / f"{i}.png")
+    place = f"folder:{tmp_path / 'photos'}"
+    arguments = ["--images", place, "--clusters", "2", "--out", str(tmp_path / "run"), *SMALL]
+    turns = ["--set=views.vertical_flip=0.5", "--set=views.quarter_turns=0.75"]
+    assert main(["train", "digits/simclr", "--pad", *turns, *arguments]) == 0
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["overrides"]["views.pad"] is True
+    assert record["overrides"]["views.quarter_turns"] == 0.75
+    capsys.readouterr()
+    for pictures in ([place], [str(p) for p in sorted((tmp_path / "photos").rglob("*.png"))]):
+        assert main(["predict", str(tmp_path / "run"), *pictures, "--device=cpu"]) == 0
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        colours = [int(Path(row["file"]).stem) % 2 for row in rows]
+        clusters = {colour: row["cluster"] for colour, row in zip(colours, rows, strict=True)}
+        assert clusters[0] != clusters[1]
+        assert [row["cluster"] for row in rows] == [clusters[colour] for colour in colours]
+    assert main(["embed", str(tmp_path / "run"), place, "--out", str(tmp_path / "f.npy")]) == 0
+    assert len(np.unique(np.load(tmp_path / "f.npy").round(4), axis=0)) == 2
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--no-yardsticks", "--device=cpu"]) == 0
+    assert "1.0000" in capsys.readouterr().out
+
+
+def test_a_pretrained_network_needs_no_padding(photos, capsys):
+    arguments = ["--images", f"folder:{photos}", "--clusters", "3", "--pad"]
+    assert main(["train", "pretrained/kmeans", *arguments]) == 2
+    assert "leave --pad out" in capsys.readouterr().err

@@ -84,7 +84,15 @@ def test_quick_work_and_files_have_neither_word_nor_bar(monkeypatch, quick):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(59, "59 seconds"), (600, "10 minutes"), (5400, "1.5 hours"), (200_000, "2.3 days")],
+    [
+        (59, "59 seconds"),
+        (89, "89 seconds"),
+        (90, "2 minutes"),
+        (600, "10 minutes"),
+        (5399, "90 minutes"),
+        (5400, "1.5 hours"),
+        (200_000, "2.3 days"),
+    ],
 )
 def test_times_as_people_say_them(seconds, words):
     assert progress.duration(seconds) == words
@@ -146,6 +154,16 @@ def test_the_shorter_one_is_the_small_recipe_of_the_method():
         assert f"photos/{method}" in EXPERIMENTS
         assert "fewer epochs" in _sooner(get(f"photos/{method}"))
     assert "fewer epochs" in _sooner(get("textures/iic-segmentation"))
+
+
+def test_of_a_folder_it_is_to_sort_by_a_pretrained_network():
+    from mixem.runs import _sooner
+
+    long = _sooner(get("stl10/simclr").on("folder:photos"))
+    assert long.index("mixem sort") < long.index("photos/simclr")
+    assert "mixem sort" in _sooner(get("photos/simclr").on("folder:photos"))
+    assert "mixem sort" not in _sooner(get("pretrained/iic").on("folder:photos"))
+    assert "mixem sort" not in _sooner(get("stl10/simclr"))
 
 
 def test_a_profile_of_a_folder_counts_its_pictures_and_reads_none(photos, capsys):

@@ -550,3 +550,15 @@ def test_a_refused_run_gives_its_folder_back(tmp_path, tiny, there):
     assert out.exists() == bool(there)
     assert [path.name for path in tmp_path.rglob("*.*")] == list(there)
     assert run(tiny.override(training__epochs=1), out=out, **CPU) is not None
+
+
+def test_settings_that_an_earlier_version_did_not_know_had_their_defaults(tiny, tmp_path):
+    out = tmp_path / "run"
+    first = run(tiny, out=out, device="cpu", progress=False)
+    config = json.loads((out / "config.json").read_text())
+    del config["experiment"]["views"]["quarter_turns"], config["experiment"]["views"]["pad"]
+    (out / "config.json").write_text(json.dumps(config))
+    again = run(tiny, out=out, device="cpu", progress=False)
+    assert again.record == first.record
+    with pytest.raises(InputError, match=r"views\.pad is False there and True here"):
+        run(tiny.override(views__pad=True), out=out, device="cpu", progress=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import mixem
 from mixem.cli.pictures import add_commands, max_pixels_option
-from mixem.errors import InputError, reason
+from mixem.errors import InputError, memory_is_full, reason
 from mixem.progress import working
 
 if TYPE_CHECKING:  # what trains takes seconds to import: each command does it for itself
@@ -53,9 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mixem: {error}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
-        if not _memory_is_full(error):
+        if not memory_is_full(error):
             raise
-        advice = "give --device cpu"
+        of_a_gpu = type(error).__name__ == "OutOfMemoryError"
+        advice = "give --device cpu" if of_a_gpu else "close other programs or give fewer pictures"
         if options.command in (_train, _profile, _verify, _reproduce):
             advice = (
                 "give a smaller batch and as many more of them a step, such as --set "
@@ -72,12 +73,6 @@ def _large_pictures(options: argparse.Namespace) -> AbstractContextManager[None]
     from mixem.data.picture import pixel_limit
 
     return pixel_limit(options.max_pixels)
-
-
-def _memory_is_full(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -181,6 +176,10 @@ def _experiment_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", help="other images than the experiment's, such as folder:PATH")
     parser.add_argument("--split", help="split of --images (default: all of them)")
     parser.add_argument("--clusters", type=int, help="other number of clusters")
+    parser.add_argument(
+        "--pad", action="store_true",
+        help="of pictures that are not square, show all and pad them, instead of cropping",
+    )  # fmt: skip
     parser.add_argument(
         "--set",
         action="append",
@@ -343,6 +342,8 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _changed(experiment: "Experiment", options: argparse.Namespace) -> "Experiment":
+    from mixem.data import network_of
+
     changes: dict[str, Any] = {}
     if options.images:
         experiment = experiment.on(options.images, split=options.split)
@@ -350,6 +351,10 @@ def _changed(experiment: "Experiment", options: argparse.Namespace) -> "Experime
         raise InputError("--split was given without --images; give both")
     if options.clusters is not None:
         changes["clusters"] = options.clusters
+    if options.pad:
+        if network_of(experiment.images)[1]:
+            raise InputError("a pretrained network is shown whole pictures; leave --pad out")
+        changes["views.pad"] = True
     for text in options.set:
         path, equals, value = text.partition("=")
         if not equals:
@@ -410,6 +415,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             download=options.download,
             size=size,
             channels=channels,
+            pad=experiment.views.pad,
         )
 
     images = load(split)

@@ -152,7 +152,9 @@ class Pictures:
     folder: Path
 
 
-def load_pictures(places: list[str], *, size: int, channels: int, root: Path | None) -> Pictures:
+def load_pictures(
+    places: list[str], *, size: int, channels: int, root: Path | None, pad: bool
+) -> Pictures:
     """A folder, given as PATH or ``folder:PATH``, or single pictures.
 
     Raises:
@@ -164,7 +166,7 @@ def load_pictures(places: list[str], *, size: int, channels: int, root: Path | N
     folders = [path for path in paths if path.is_dir()]
     if len(paths) == 1 and not paths[0].is_file():
         images = load_images(
-            f"folder:{paths[0]}", split="all", root=root, size=size, channels=channels
+            f"folder:{paths[0]}", split="all", root=root, size=size, channels=channels, pad=pad
         )
         return Pictures(images, paths[0])
     if folders:
@@ -177,7 +179,7 @@ def load_pictures(places: list[str], *, size: int, channels: int, root: Path | N
         place = path.resolve()
         name = place.relative_to(home).as_posix() if place.is_relative_to(home) else str(place)
         try:
-            pixels.append(decode(path, size, channels))
+            pixels.append(decode(path, size, channels, pad=pad))
             files.append(name)
         except InputError as error:
             skipped.append((name, str(error)))
@@ -256,7 +258,10 @@ def _seen_by(finished: "Run", options: argparse.Namespace) -> Pictures:
     _, network = network_of(finished.experiment.images)
     if not network:
         channels, size, _ = finished.record.data.shape
-        return load_pictures(options.pictures, size=size, channels=channels, root=options.data)
+        pad = finished.experiment.views.pad
+        return load_pictures(
+            options.pictures, size=size, channels=channels, root=options.data, pad=pad
+        )
     if len(options.pictures) > 1 or Path(options.pictures[0]).is_file():
         raise InputError("a run on features takes one folder; give it instead of single pictures")
     options.network, options.weights = network, None
@@ -435,7 +440,10 @@ def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...],
 
         finished = load_run(options.network)
         channels, size, _ = finished.record.data.shape
-        pictures = load_pictures(options.pictures, size=size, channels=channels, root=options.data)
+        pad = finished.experiment.views.pad
+        pictures = load_pictures(
+            options.pictures, size=size, channels=channels, root=options.data, pad=pad
+        )
         report_skipped(pictures.images)
         vectors = extract(finished.method.to(device), pictures.images.images).numpy()
         return vectors, pictures.images.files, pictures.folder, pictures.images.images

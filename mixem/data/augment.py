@@ -35,10 +35,10 @@ CACHE_BYTES = 3 * 2**18
 class Augmentation:
     """A recipe for random views; with the defaults it only resizes.
 
-    Calling it draws one view of each image: crop and resize, flip, affine map, cutout, colour
-    jitter, greyscale, blur, normalisation, in this order (``affine_first`` puts the affine map
-    before the crop). Each image has its own draws; only the order of the four jitter operations is
-    shared by a batch (torchvision draws it for each image).
+    Calling it draws one view of each image: crop and resize, flips, quarter turns, affine map,
+    cutout, colour jitter, greyscale, blur, normalisation, in this order (``affine_first`` puts the
+    affine map before the crop). Each image has its own draws; only the order of the four jitter
+    operations is shared by a batch (torchvision draws it for each image).
 
     Call it in the main process, on the batches that a ``DataLoader`` hands over. Workers are not
     needed, and are refused: each has a copy of the generator, so that all of them, and every
@@ -60,7 +60,13 @@ class Augmentation:
         plain_side: Side of the central square that evaluation sees, in pixels of the image; None
             for the largest.
         plain_size: Height and width of what evaluation sees; None for ``size``.
+        pad: Instead of cutting off what an image is longer than its central square, add what it is
+            shorter, in the mean colour of its outermost pixels. All that is said of an image is
+            then said of the padded one. Pictures of a folder are padded when they are decoded.
         flip: Probability of mirroring left and right.
+        vertical_flip: Probability of mirroring top and bottom, for pictures that have no up.
+        quarter_turns: Probability of turning by a quarter, a half or three quarters, each as
+            likely; 0.75 for all four ways up alike. No corner becomes black, as with ``degrees``.
         affine: Probability that rotation, shift, enlargement and shear of an image happen.
         affine_first: The affine map comes before the crop, on the whole image, so that less black
             comes in at the corners; images must be square then.
@@ -100,7 +106,10 @@ class Augmentation:
     centre: float = 0.0
     plain_side: int | None = None
     plain_size: int | None = None
+    pad: bool = False
     flip: float = 0.0
+    vertical_flip: float = 0.0
+    quarter_turns: float = 0.0
     affine: float = 1.0
     affine_first: bool = False
     degrees: float = 0.0
@@ -151,7 +160,10 @@ class Augmentation:
 
     def _check_strengths(self) -> None:
         """Probabilities, strengths and ranges."""
-        for name in ("centre", "flip", "affine", "cutout", "jitter", "grey", "blur"):
+        for name in (
+            "centre", "flip", "vertical_flip", "quarter_turns", "affine", "cutout", "jitter",
+            "grey", "blur",
+        ):  # fmt: skip
             self._check_number(name, 0, 1)
         for name, most in (("degrees", 180), ("translate", 1), ("shear", 89), ("hue", 0.5)):
             self._check_number(name, 0, most)
@@ -165,7 +177,8 @@ class Augmentation:
         wide = self.cutout_width
         fits = wide is None or (_finite(wide) and 0 < wide <= 1)
         self._check("cutout_width", "a number above 0, at most 1, or None", fits)
-        self._check("linear_colour", "True or False", isinstance(self.linear_colour, bool))
+        for name in ("linear_colour", "pad"):
+            self._check(name, "True or False", isinstance(getattr(self, name), bool))
 
     def _check_normalisation(self) -> None:
         """As many means as standard deviations."""
@@ -199,15 +212,19 @@ class Augmentation:
                 "views in a worker of a DataLoader would repeat themselves, for each worker has a "
                 "copy of the generator; call the augmentation in the main process, on each batch"
             )
+        images = self._padded(images)
         n, c, h, w = images.shape
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             # With several processes, the j-th image here is number j * size() + rank() of all.
             draws = self.draw(n * size(), h, w, generator)
             draws = {name: draw[rank() :: size()] for name, draw in draws.items()}
             if "box" in draws:
+                across, down, turned = _flips(draws)
                 draws["rows"], draws["columns"] = operations.crop_matrices(
-                    draws.pop("box"), draws.pop("mirror"), height=h, width=w, size=self.size
+                    draws.pop("box"), across, down, height=h, width=w, size=self.size
                 )
+                if turned is not None:
+                    draws["turned"] = turned
             order = [name for name in (*draw_order(generator), "grey") if name in draws]
             if self.linear_colour and order:
                 draws["colours"] = operations.linear_colour(draws, order, channels=c)
@@ -239,6 +256,7 @@ class Augmentation:
         if _vectors(images):
             return images.float()
         self.check_images(images)
+        images = self._padded(images)
         with torch.autocast(images.device.type, enabled=False):
             views = self._resized(images, self.plain_size or self.size)
             return operations.normalise(views, self.mean, self.std)
@@ -249,9 +267,10 @@ class Augmentation:
         """The parameters of ``n`` views of images of ``height`` x ``width``.
 
         Returns:
-            By name, what the recipe needs of: ``box`` ``(n, 4)`` and ``mirror``; ``angle``,
-            ``translate`` ``(n, 2)``, ``scale``, ``shear``; ``hole`` ``(n, 4)``; ``brightness``,
-            ``contrast``, ``saturation``, ``hue``; ``grey``; ``sigma``. ``(n,)`` where nothing else
+            By name, what the recipe needs of: ``box`` ``(n, 4)`` and ``mirror``,
+            ``upside_down``, ``quarters`` (0 to 3, against the clock); ``angle``, ``translate``
+            ``(n, 2)``, ``scale``, ``shear``; ``hole`` ``(n, 4)``; ``brightness``, ``contrast``,
+            ``saturation``, ``hue``; ``grey``; ``sigma``. ``(n,)`` where nothing else
             is said; an image that is left alone has the parameter that changes nothing.
         """
         dice = _Dice(n, generator)
@@ -265,17 +284,23 @@ class Augmentation:
         )
 
     def _draw_crop(self, height: int, width: int, dice: "_Dice") -> dict[str, torch.Tensor]:
-        """``box`` and ``mirror``."""
+        """``box``, ``mirror``, ``upside_down``, ``quarters``."""
         if self.crop_scale is not None:
             box = self._draw_box(height, width, dice.uniform)
         elif self.crop_sides:
             box = self._draw_square(height, width, dice.uniform)
-        elif self.flip:
+        elif self.flip or self.vertical_flip or self.quarter_turns:
             square = central_square(height, width, side=self.plain_side)
             box = torch.stack([dice.uniform(value, value) for value in square], 1)
         else:
             return {}
-        return {"box": box, "mirror": dice.happens(self.flip)}
+        draws = {"box": box, "mirror": dice.happens(self.flip)}
+        if self.vertical_flip:
+            draws["upside_down"] = dice.happens(self.vertical_flip)
+        if self.quarter_turns:
+            quarters = dice.uniform(1, 4).floor_().clamp_max_(3)
+            draws["quarters"] = quarters.mul_(dice.happens(self.quarter_turns))
+        return draws
 
     def _draw_map(self, dice: "_Dice") -> dict[str, torch.Tensor]:
         """``angle``, ``translate``, ``scale``, ``shear``."""
@@ -388,6 +413,8 @@ class Augmentation:
             if maps and self.affine_first:
                 pixels, maps = operations.affine(pixels, **maps), {}
             views = operations.resample(pixels, draws["rows"], draws["columns"])
+            if "turned" in draws:
+                views = operations.transpose(views, draws["turned"])
         else:
             views = self._resized(images, self.size)
         if maps:
@@ -415,6 +442,8 @@ class Augmentation:
                 "give a uint8 tensor of shape (N, 1 or 3, H, W), none of them 0"
             )
         h, w = shape[2:]
+        if self.pad:
+            h = w = max(h, w)
         largest = max((*self.crop_sides, self.plain_side or 1))
         if largest > min(h, w):
             raise InputError(
@@ -425,6 +454,11 @@ class Augmentation:
             raise InputError(
                 f"images of {h} x {w} pixels; affine_first needs square ones, leave it off"
             )
+
+    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+        """The images, made square if the recipe says so."""
+        square = images.shape[2] == images.shape[3]
+        return images if square or not self.pad else operations.pad_to_square(images)
 
     def _check(self, name: str, expected: str, holds: bool) -> None:
         if not holds:
@@ -474,6 +508,23 @@ def central_square(
     """Top, left, height, width of the central square, by default the largest."""
     side = side or min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
+
+
+def _flips(
+    draws: dict[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Flips across and down, and what is transposed after them; None for nothing ever.
+
+    A half turn is both flips. A quarter turn against the clock is the flip across, and then the
+    exchange of rows and columns.
+    """
+    across, down = draws.pop("mirror"), draws.pop("upside_down", None)
+    quarters = draws.pop("quarters", None)
+    if quarters is None:
+        return across, down, None
+    half, odd = (quarters / 2).floor_(), quarters % 2
+    down = half if down is None else (down - half).abs_()
+    return ((across - half).abs_() - odd).abs_(), down, odd
 
 
 def _corner(spare: torch.Tensor, uniform: Callable[..., torch.Tensor]) -> torch.Tensor:

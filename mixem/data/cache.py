@@ -36,6 +36,7 @@ class CachedFolder:
         pictures: How many.
         bytes: What the cache takes up on disk.
         written: When, in seconds since 1970.
+        pad: Whether the pictures were padded to squares instead of cropped.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class CachedFolder:
     pictures: int
     bytes: int
     written: float
+    pad: bool = False
 
     @property
     def of_use(self) -> bool:
@@ -161,7 +163,7 @@ def _described(path: Path) -> CachedFolder:
     try:
         about = json.loads((path / "about.json").read_text(encoding="utf-8"))
         names = ("folder", "split", "size", "channels", "pictures")
-        known = {name: about[name] for name in names}
+        known = {name: about[name] for name in names} | {"pad": about.get("pad", False)}
     except (KeyError, OSError, TypeError, ValueError):
         known = {"folder": "", "split": "", "size": 0, "channels": 0, "pictures": 0}
     status = [file.stat() for file in path.iterdir()]
@@ -171,12 +173,12 @@ def _described(path: Path) -> CachedFolder:
 
 def _delete_earlier(place: Path, about: Mapping[str, Any]) -> None:
     """Delete the caches of earlier states of the same pictures."""
-    keys = ("folder", "split", "size", "channels")
-    same = tuple(about[key] for key in keys)
+    keys = ("folder", "split", "size", "channels", "pad")
+    same = tuple(about.get(key, False) for key in keys)  # some say nothing of padding
     for path in place.parent.iterdir():
         if path != place and path.is_dir() and not path.name.startswith("unfinished-"):
             cache = _described(path)
-            if (cache.folder, cache.split, cache.size, cache.channels) == same:
+            if tuple(getattr(cache, key) for key in keys) == same:
                 # Some systems do not delete what another process has mapped; the next one will.
                 shutil.rmtree(path, ignore_errors=True)
 

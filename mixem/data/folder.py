@@ -122,6 +122,7 @@ def read_folder(
     cache: str | Path | None,
     memory_limit: int,
     max_pixels: int | None,
+    pad: bool = False,
 ) -> Folder:
     """Read the pictures below a folder.
 
@@ -142,13 +143,15 @@ def read_folder(
         memory_limit: Bytes of decoded pixels from which on they go to the cache.
         max_pixels: Skip pictures with more pixels; None for the limit that holds, Pillow's own but
             inside :func:`mixem.data.picture.pixel_limit`.
+        pad: See :func:`mixem.data.decode`.
 
     Raises:
         InputError: If there is no such folder or split, if no picture can be read, or if the
             cache cannot be written.
     """
     root, chosen, passed_over = _listed(path, split)
-    reading = _Reading(root, [file.name for file in chosen.files], size, channels, max_pixels)
+    names = [file.name for file in chosen.files]
+    reading = _Reading(root, names, size, channels, max_pixels, pad)
     if len(chosen.files) * channels * size**2 > memory_limit:
         images, outcome = reading.through_cache(data_root(cache), chosen.split)
     else:
@@ -404,6 +407,7 @@ class _Reading(NamedTuple):
     size: int
     channels: int
     max_pixels: int | None
+    pad: bool
 
     def into_memory(self) -> tuple[torch.Tensor, _Outcome]:
         """The images as a tensor in memory."""
@@ -421,7 +425,7 @@ class _Reading(NamedTuple):
         """The same, mapped from a file; decoded only if none of these files has changed."""
         folder = str(self.root.resolve())
         limit = self.max_pixels or raised_limit()
-        what = [DECODING, folder, self.size, self.channels, limit]
+        what = [DECODING, folder, self.size, self.channels, limit, *["pad"] * self.pad]
         key = hashlib.sha256(json.dumps(what).encode())
         for name in self.names:
             key.update(json.dumps([name, *_state(self.root / name)]).encode())
@@ -430,6 +434,7 @@ class _Reading(NamedTuple):
             outcome = _Outcome()
             about = {
                 "folder": folder, "split": split, "size": self.size, "channels": self.channels,
+                "pad": self.pad,
             }  # fmt: skip
             write_cache(
                 place,
@@ -497,7 +502,7 @@ class _Reading(NamedTuple):
     def attempt(self, name: str, tops: Mapping[str, int] | None = None) -> Picture | str:
         """A picture, or the reason why it cannot be read."""
         try:
-            return read_picture(self.root / name, self.size, self.channels, tops)
+            return read_picture(self.root / name, self.size, self.channels, tops, pad=self.pad)
         except InputError as error:
             return str(error)
         except OSError as error:

@@ -300,6 +300,7 @@ def load_images(
     channels: int | None = None,
     memory_limit: int = 2 * 2**30,
     max_pixels: int | None = None,
+    pad: bool = False,
 ) -> ImageSet:
     """Load a set of images.
 
@@ -328,6 +329,8 @@ def load_images(
         memory_limit: Bytes; larger folders are decoded to a file and mapped from it.
         max_pixels: Pictures of a folder with more pixels are skipped; by default Pillow's limit,
             about 89 million.
+        pad: Of pictures of a folder that are not square, add to the shorter side instead of
+            cropping the longer one; see :func:`mixem.data.decode`.
 
     Raises:
         InputError: If there is no such set or split, if its files are missing or broken, or if
@@ -340,18 +343,20 @@ def load_images(
     if few:
         every = load_images(
             name, split=whole, root=root, download=download, size=size, channels=channels,
-            memory_limit=memory_limit, max_pixels=max_pixels,
+            memory_limit=memory_limit, max_pixels=max_pixels, pad=pad,
         )  # fmt: skip
         return replace(_few_of_each(every, count), split=split)
     if path := folder_path(name):
         folder = read_folder(
             path, split=split, size=size or 64, channels=channels or 3, cache=root,
-            memory_limit=memory_limit, max_pixels=max_pixels,
+            memory_limit=memory_limit, max_pixels=max_pixels, pad=pad,
         )  # fmt: skip
         return ImageSet(name=f"folder:{path}", split=split, **folder._asdict())
     if path := own_path(name)[1]:
         if split != "all":
             raise InputError(f"pairs:{path} has no split {split!r}; give 'all'")
+        if pad:
+            raise InputError("pictures with masks are cropped; leave pad out")
         folder, masks, names = read_pairs(
             path, size=size or 64, channels=channels or 3, cache=root, memory_limit=memory_limit
         )

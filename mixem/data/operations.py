@@ -31,9 +31,11 @@ __all__ = [
     "linear_colour",
     "luma",
     "normalise",
+    "pad_to_square",
     "recolour",
     "resample",
     "resized_crop",
+    "transpose",
 ]
 
 # What a quarter of a turn of the hue, from red to green, makes of red, green and blue less their
@@ -191,7 +193,13 @@ def resized_crop(
 
 
 def crop_matrices(
-    box: torch.Tensor, mirror: torch.Tensor, *, height: int, width: int, size: int
+    box: torch.Tensor,
+    mirror: torch.Tensor,
+    upside_down: torch.Tensor | None = None,
+    *,
+    height: int,
+    width: int,
+    size: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The matrices with which :func:`resample` crops, resizes and mirrors.
 
@@ -199,6 +207,7 @@ def crop_matrices(
         box: ``(N, 4)`` whole numbers as floats: top, left, height, width, in pixels, inside the
             image.
         mirror: ``(N,)``, 1 to mirror left and right, 0 not.
+        upside_down: ``(N,)``, 1 to mirror top and bottom, 0 not; None for no image.
         height: Of the images.
         width: Of the images.
         size: Height and width of the result.
@@ -207,7 +216,8 @@ def crop_matrices(
         rows ``(N, size, height)`` and columns ``(N, size, width)``.
     """
     start, length = box.T.chunk(2)  # (2, N) each, down and across
-    flip = torch.stack([torch.zeros_like(mirror), mirror])
+    down = torch.zeros_like(mirror) if upside_down is None else upside_down
+    flip = torch.stack([down, mirror])
     rows, columns = _interpolation(start, length, flip, old=max(height, width), new=size)
     return rows[..., :height], columns[..., :width]
 
@@ -230,6 +240,36 @@ def resample(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) ->
     for channel, plane in enumerate(planes):
         torch.bmm(rows, half[:, channel], out=plane)
     return planes.transpose(0, 1)
+
+
+def transpose(images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Exchange rows and columns of the square images whose ``chosen`` is 1; 0 changes nothing."""
+    return torch.where(_spread(chosen) > 0, images.mT, images)
+
+
+def pad_to_square(images: torch.Tensor) -> torch.Tensor:
+    """Images in the middle of squares of their longer side, the rest in a colour of their own.
+
+    That is the mean of an image's outermost pixels: of a scan the colour of the paper, of a
+    photograph the one with the least of an edge. The smaller half of an odd remainder is above or
+    to the left.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+
+    Returns:
+        uint8 ``(N, C, S, S)``, S the larger of H and W.
+    """
+    height, width = images.shape[2:]
+    side = max(height, width)
+    inner = images[:, :, 1:-1, 1:-1].sum((2, 3))  # whole numbers, so that nothing is rounded here
+    outer = images.sum((2, 3)) - inner
+    count = height * width - max(0, height - 2) * max(0, width - 2)
+    colour = (outer / count).round().to(torch.uint8)
+    squares = colour[:, :, None, None].expand(-1, -1, side, side).contiguous()
+    top, left = (side - height) // 2, (side - width) // 2
+    squares[:, :, top : top + height, left : left + width] = images
+    return squares
 
 
 def affine(

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
+from mixem.data.operations import pad_to_square
 from mixem.errors import InputError
 
 __all__ = [
@@ -62,7 +64,12 @@ class Picture(NamedTuple):
 
 
 def decode(
-    path: str | Path, size: int, channels: int, *, max_pixels: int | None = None
+    path: str | Path,
+    size: int,
+    channels: int,
+    *,
+    max_pixels: int | None = None,
+    pad: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode one picture.
 
@@ -78,6 +85,8 @@ def decode(
         size: Height and width of the result.
         channels: 3 for RGB, 1 for grey.
         max_pixels: Refuse a picture with more pixels; None for Pillow's own limit.
+        pad: Resize the longer side instead, and add what is missing of a square; see
+            :func:`mixem.data.operations.pad_to_square`.
 
     Returns:
         uint8 ``(channels, size, size)``.
@@ -87,7 +96,7 @@ def decode(
             nothing about black and white; the message is the reason, without the path.
     """
     with pixel_limit(max_pixels):
-        return read_picture(path, size, channels).pixels
+        return read_picture(path, size, channels, pad=pad).pixels
 
 
 @contextmanager
@@ -119,7 +128,12 @@ def top_of(peak: float) -> int:
 
 
 def read_picture(
-    path: str | Path, size: int, channels: int, tops: Mapping[str, int] | None = None
+    path: str | Path,
+    size: int,
+    channels: int,
+    tops: Mapping[str, int] | None = None,
+    *,
+    pad: bool = False,
 ) -> Picture:
     """Decode one picture of many; see :func:`decode`.
 
@@ -128,6 +142,7 @@ def read_picture(
         size: Height and width of the result.
         channels: 3 for RGB, 1 for grey.
         tops: What white is, by kind of picture; else each picture speaks for itself.
+        pad: See :func:`decode`.
 
     Raises:
         InputError: As :func:`decode`.
@@ -142,7 +157,7 @@ def read_picture(
             # antialiasing. Other formats ignore this.
             picture.draft(None, (2 * size, 2 * size))
             with _BUDGET.of(picture.width * picture.height):
-                return _squared(picture, size, channels, tops or {}, note)
+                return _squared(picture, size, channels, tops or {}, note, pad)
     except (InputError, MemoryError):
         raise
     # Pillow's readers raise whatever a broken file leads them to: OSError, SyntaxError,
@@ -199,9 +214,9 @@ def _whole(picture: Image.Image) -> Image.Image:
 
 
 def _squared(
-    picture: Image.Image, size: int, channels: int, tops: Mapping[str, int], note: str
+    picture: Image.Image, size: int, channels: int, tops: Mapping[str, int], note: str, pad: bool
 ) -> Picture:
-    """The picture upright, as 8 bits, its central square resized."""
+    """The picture upright, as 8 bits, its central square or the padded whole resized."""
     deep_colour = ";16" in str(getattr(picture, "tile", [])[:1]) and not picture.mode.startswith(
         "I"
     )
@@ -216,17 +231,21 @@ def _squared(
         upright, kind, peak = _as_bytes(upright, tops, known)
     left = (upright.width - (side := min(upright.size))) / 2
     top = (upright.height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = None if pad else (left, top, left + side, top + side)
+    shrink = size / max(upright.size) if pad else 0
+    width, height = (max(1, round(length * shrink)) if pad else size for length in upright.size)
     colours = _colours(upright)
     mode = "L" if channels == 1 else "RGB"
     if colours is None:
         square = _as_mode(upright, mode)
     else:  # on the small square, for that is cheap
         square = upright if upright.mode == "CMYK" else _as_mode(upright, "RGB")
-    square = square.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    square = square.resize((width, height), Image.Resampling.BILINEAR, box=box)
     if colours is not None:
         square = ImageCms.applyTransform(square, colours).convert(mode)  # type: ignore[union-attr]
-    pixels = np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
+    pixels = np.asarray(square).reshape(height, width, channels).transpose(2, 0, 1)
+    if width != height:
+        pixels = pad_to_square(torch.from_numpy(pixels.copy())[None])[0].numpy()
     return Picture(pixels, kind, peak, note)
 
 

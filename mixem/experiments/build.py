@@ -10,7 +10,7 @@ import torch
 
 from mixem.data import SHAPES, ImageSet, load_images, network_of, own_path
 from mixem.distributed import leads, wait
-from mixem.errors import InputError, printable
+from mixem.errors import InputError, memory_is_full, printable
 from mixem.experiments.settings import Experiment
 from mixem.features import load_vectors
 from mixem.methods import METHODS, Method
@@ -118,6 +118,7 @@ def loader(
                 root=root,
                 download=download and leads(),
                 size=picture_size(experiment),
+                pad=experiment.views.pad,
             )
         if found.skipped and leads():
             files, (name, why) = len(found) + len(found.skipped), found.skipped[0]
@@ -173,6 +174,8 @@ def build(experiment: Experiment, *, channels: int, seed: int) -> Method:
             with torch.no_grad():
                 backbone(torch.zeros(2, channels, size, size))
         except RuntimeError as error:
+            if memory_is_full(error):
+                raise
             raise InputError(
                 f"{experiment.backbone} for images of size {experiment.views.size} does not take "
                 f"{size}; give all views one size, or a ResNet"
@@ -194,7 +197,7 @@ def start_of(experiment: Experiment) -> Experiment:
     shared = ("images", "train_split", "test_split", "backbone", "clusters")
     views = experiment.views
     if common == "images":  # as the network sees them outside training, but drawn as the start says
-        seen = ("size", "plain_side", "plain_size", "mean", "std")
+        seen = ("size", "plain_side", "plain_size", "pad", "mean", "std")
         views = dataclasses.replace(start.views, **{name: getattr(views, name) for name in seen})
     return dataclasses.replace(
         start,

@@ -450,9 +450,7 @@ _DIGITS_FINETUNE = replace(
     method="finetune",
     clusters=10,
     settings=FinetuneSettings(hidden=256),
-    training=replace(
-        _constant(1, 50, 1e-3), constant_epochs=0, schedule="steps", least_steps=200
-    ),
+    training=replace(_constant(1, 50, 1e-3), constant_epochs=0, schedule="steps", least_steps=200),
     protocol=KMeansProtocol(),
     start="digits/iic-plus",
     sources=_FEW,

@@ -12,7 +12,7 @@ from torch import nn
 
 from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans, nearest_neighbours
 from mixem.data import Augmentation, ImageSet, check_channels, check_tensor
-from mixem.errors import InputError
+from mixem.errors import InputError, memory_is_full
 from mixem.models import Prepared
 from mixem.progress import bar
 
@@ -217,6 +217,8 @@ class Method(nn.Module):
         try:
             self.backbone.load_state_dict(other.backbone.state_dict())
         except RuntimeError as error:
+            if memory_is_full(error):
+                raise
             raise InputError(
                 "the start has another backbone, or was trained on images of another size or "
                 "number of channels; start from a run on the same images"

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +108,8 @@ class IMCSwAV(Method):
         s = self.settings
         self.groups = [(views, s.large)]
         if s.small_views and s.small:
-            self.groups.append((s.small_views, s.small))
+            # What of an image that is not square there is to see, all views agree on.
+            self.groups.append((replace(s.small_views, pad=views.pad), s.small))
         self.projection = nn.Sequential(  # one linear map in effect, as in the official code
             nn.Linear(self.feature_size, self.feature_size),
             nn.Linear(self.feature_size, s.embedding_size),

@@ -20,7 +20,7 @@ from mixem.checkpoint import (
 )
 from mixem.devices import DEVICE_ERRORS
 from mixem.distributed import leads
-from mixem.errors import InputError
+from mixem.errors import InputError, memory_is_full
 from mixem.methods import Method
 from mixem.records import Epoch
 from mixem.schema import from_json, to_json
@@ -142,6 +142,8 @@ class Journal:
         except DEVICE_ERRORS:
             raise
         except (KeyError, TypeError, RuntimeError) as error:
+            if memory_is_full(error):
+                raise
             raise InputError(
                 f"{file} is of another network or version of mixem; "
                 "choose another --out or delete the folder"

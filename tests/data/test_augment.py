@@ -552,6 +552,8 @@ RECIPES = {
     "affine": AFFINE,
     "squares": dataclasses.replace(AFFINE, crop_sides=(1,), affine=0.5),
     "flip": Augmentation(size=24, flip=0.5),
+    "turns": dataclasses.replace(SIMCLR, vertical_flip=0.5, quarter_turns=0.75),
+    "padded": dataclasses.replace(SIMCLR, pad=True),
     "cutout": dataclasses.replace(SIMCLR, cutout=0.5),
     "band": dataclasses.replace(AFFINE, cutout=0.5, cutout_width=1.0),
     "normalised": Augmentation(size=24, flip=0.5, mean=(0.5,), std=(0.25,)),
@@ -677,6 +679,86 @@ def test_flip_without_crop_mirrors_the_plain_view():
     torch.testing.assert_close(recipe(images, seeded()), expected, atol=1e-6, rtol=0)
 
 
+def test_flips_and_quarter_turns_are_torchvisions():
+    images = pixels(200, height=21, width=30)
+    recipe = Augmentation(
+        size=16, crop_scale=(0.3, 1.0), flip=0.5, vertical_flip=0.5, quarter_turns=0.75
+    )
+    draws = recipe.draw(200, 21, 30, seeded())
+    parameters = (draws[name] for name in ("box", "mirror", "upside_down", "quarters"))
+
+    def slowly(image, box, mirror, upside_down, quarters):
+        view = tvf.resized_crop(image, *map(int, box), [16, 16], antialias=True)
+        view = tvf.horizontal_flip(view) if mirror else view
+        view = tvf.vertical_flip(view) if upside_down else view
+        return torch.rot90(view, int(quarters), (1, 2))
+
+    expected = each(slowly, images / 255, *parameters)
+    torch.testing.assert_close(recipe(images, seeded()), expected, atol=1e-5, rtol=0)
+    kinds = torch.stack([draws[name] for name in ("mirror", "upside_down", "quarters")], 1)
+    assert len(kinds.unique(dim=0)) == 16
+
+
+def test_all_ways_up_are_as_likely():
+    recipe = Augmentation(size=16, vertical_flip=0.3, quarter_turns=0.75)
+    draws = recipe.draw(4000, 16, 16, seeded())
+    assert draws["upside_down"].mean().item() == pytest.approx(0.3, abs=0.03)
+    shares = draws["quarters"].long().bincount() / 4000
+    assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"vertical_flip": 1.0}, [[2, 3], [0, 1]]),
+        ({"flip": 1.0, "vertical_flip": 1.0}, [[3, 2], [1, 0]]),
+    ],
+)
+def test_a_flip_of_four_pixels(change, expected):
+    image = torch.arange(4, dtype=torch.uint8).view(1, 1, 2, 2)
+    view = Augmentation(size=2, **change)(image, seeded())
+    torch.testing.assert_close(255 * view[0, 0], torch.tensor(expected).float())
+
+
+def test_without_them_nothing_is_drawn_for_flips_and_turns():
+    draws = SIMCLR.draw(3, 32, 32, seeded())
+    assert not {"upside_down", "quarters"} & set(draws)
+
+
+def slowly_padded(image):
+    """An image ``(C, H, W)`` in the middle of a square, pixel by pixel."""
+    channels, height, width = image.shape
+    side = max(height, width)
+    rim = [
+        (y, x) for y in range(height) for x in range(width)
+        if y in (0, height - 1) or x in (0, width - 1)
+    ]  # fmt: skip
+    square = torch.empty(channels, side, side, dtype=torch.uint8)
+    for channel, plane in enumerate(image.tolist()):
+        square[channel] = round(sum(plane[y][x] for y, x in rim) / len(rim))
+    top, left = (side - height) // 2, (side - width) // 2
+    for y, x in itertools.product(range(height), range(width)):
+        square[:, top + y, left + x] = image[:, y, x]
+    return square
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 4), (4, 9), (1, 5), (6, 1), (2, 3), (5, 5)])
+def test_padding_to_a_square(height, width):
+    images = pixels(5, height=height, width=width)
+    expected = torch.stack([slowly_padded(image) for image in images])
+    assert torch.equal(operations.pad_to_square(images), expected)
+
+
+def test_a_padded_view_is_the_view_of_the_padded_image():
+    images = pixels(height=30, width=21)
+    recipe, without = dataclasses.replace(SIMCLR, pad=True), SIMCLR
+    squares = operations.pad_to_square(images)
+    assert torch.equal(recipe(images, seeded()), without(squares, seeded()))
+    assert torch.equal(recipe.plain(images), without.plain(squares))
+    assert torch.equal(recipe(squares, seeded()), without(squares, seeded()))
+    Augmentation(size=8, pad=True, crop_sides=(30,)).check_images(images)
+
+
 def test_one_channel_images_keep_no_colour_operation():
     images = pixels(channels=1)
     recipe = Augmentation(size=40, saturation=0.8, hue=0.5, jitter=1.0, grey=1.0)
@@ -750,6 +832,9 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("flip", math.nan),
         ("grey", "0.2"),
         ("linear_colour", 1),
+        ("pad", 1),
+        ("vertical_flip", 1.5),
+        ("quarter_turns", -0.1),
         ("hue", 0.6),
         ("brightness", -1.0),
         ("brightness", math.inf),

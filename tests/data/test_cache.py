@@ -70,7 +70,7 @@ def test_an_unchanged_folder_is_not_decoded_again(
     options = {"memory_limit": 1000, "root": tmp_path / "cache"}
     first = load(large, **options)
 
-    def refuse(*arguments):
+    def refuse(*_, **__):
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
@@ -108,11 +108,11 @@ def test_an_interrupted_decoding_leaves_nothing_behind(
 ):
     real, calls = read_picture, []
 
-    def interrupted(path, *arguments):
+    def interrupted(path, *arguments, **options):
         calls.append(path)
         if len(calls) > 15:
             raise KeyboardInterrupt
-        return real(path, *arguments)
+        return real(path, *arguments, **options)
 
     monkeypatch.setattr("mixem.data.folder.read_picture", interrupted)
     with pytest.raises(KeyboardInterrupt):

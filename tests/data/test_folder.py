@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mixem.data import load_images
+from mixem.data import decode, list_caches, load_images
+from mixem.data.operations import pad_to_square
 from mixem.data.picture import pixel_limit
 from mixem.errors import InputError
 
@@ -533,3 +534,43 @@ def test_every_name_comes_through(tmp_path: Path):
         assert (mapped.files, mapped.skipped) == (inside.files, inside.skipped)
     for name in inside.files:
         assert (tmp_path / "in" / name).is_file()
+
+
+# Padding ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 16), (16, 40), (20, 20), (300, 1)])
+def test_a_padded_picture_is_shown_whole(tmp_path: Path, height: int, width: int):
+    pixels = noise(height, width)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = load(tmp_path, pad=True).images
+    inner = (max(1, round(8 * width / max(height, width))), 8 * height // max(height, width))
+    small = Image.fromarray(pixels).resize(inner, Image.Resampling.BILINEAR)
+    expected = pad_to_square(torch.from_numpy(np.array(small)).permute(2, 0, 1)[None])
+    assert torch.equal(found, expected)
+    assert torch.equal(torch.from_numpy(decode(tmp_path / "a.png", 8, 3, pad=True))[None], found)
+    assert torch.equal(found, load(tmp_path).images) == (height == width)
+
+
+def test_what_is_at_the_ends_is_cropped_and_not_padded_away(tmp_path: Path):
+    wide = Image.new("RGB", (24, 8), "white")
+    wide.paste((255, 0, 0), (0, 0, 8, 8))
+    wide.save(tmp_path / "a.png")
+    cropped, padded = load(tmp_path).images, load(tmp_path, pad=True).images
+    assert cropped.min() == 255  # the red end is gone
+    assert padded[0, 1, 3:5, :2].max() < 60
+
+
+def test_cropped_and_padded_caches_live_side_by_side(tmp_path: Path):
+    Image.fromarray(noise(12, 20)).save(tmp_path / "a.png")
+    options = {"root": tmp_path / "cache", "memory_limit": 0}
+    cropped, padded = load(tmp_path, **options), load(tmp_path, pad=True, **options)
+    assert not torch.equal(cropped.images, padded.images)
+    assert torch.equal(padded.images, load(tmp_path, pad=True).images)
+    assert {cache.pad for cache in list_caches(tmp_path / "cache")} == {True, False}
+    assert torch.equal(load(tmp_path, **options).images, cropped.images)
+
+
+def test_pictures_with_masks_are_not_padded(tmp_path: Path):
+    with pytest.raises(InputError, match="leave pad out"):
+        load_images(f"pairs:{tmp_path}", split="all", pad=True)
