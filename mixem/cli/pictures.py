@@ -245,7 +245,8 @@ def _predict(options: argparse.Namespace) -> int:
             "are few: the clusters may be wrong; give a hundred or more",
             file=sys.stderr,
         )
-    _show(found, pictures, options, note=f"Sorted by {finished.record.experiment}.")
+    note, pad = f"Sorted by {finished.record.experiment}.", finished.experiment.views.pad
+    _show(found, pictures, options, note=note, pad=pad)
     report_skipped(images)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
@@ -377,9 +378,12 @@ def _sort(options: argparse.Namespace) -> int:
 
 
 def _show(
-    found: "ClusterTable", pictures: Pictures, options: argparse.Namespace, *, note: str
+    found: "ClusterTable", pictures: Pictures, options: argparse.Namespace, *, note: str, pad: bool
 ) -> None:
-    """The page and the sorted folders, where they are asked for."""
+    """The page and the sorted folders, where they are asked for.
+
+    The page shows the files and not what the network saw of them, which may be 16 pixels wide.
+    """
     from mixem.sorting import gallery, near_duplicates, sort_into
 
     if options.gallery:
@@ -387,7 +391,7 @@ def _show(
             options.gallery,
             found,
             folder=pictures.folder,
-            images=None if pictures.images.images.ndim == 2 else pictures.images.images,
+            pad=pad,
             notes=(note,),
             alike=near_duplicates(pictures.images.images),
             skipped=pictures.images.skipped,
