@@ -20,7 +20,7 @@ from timing import Row
 
 from mixem.losses import iic_segmentation
 
-IMAGES, SIDE, DISPLACEMENT = 2, 128, 10  # side and displacement of the recipes for COCO-Stuff
+IMAGES, SIDE, DISPLACEMENT = 8, 128, 10  # side and displacement of the recipes for COCO-Stuff
 CLUSTERS = (3, 15, 36)  # of COCO-Stuff-3, COCO-Stuff and the overclustering head of Potsdam
 CHECKED = 24  # side of the maps that are compared in float64
 GOALS = {True: 100.0, False: 10.0}  # collapsed, and not

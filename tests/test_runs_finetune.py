@@ -170,6 +170,41 @@ def test_digits_without_any_crop(tmp_path):
     assert finished.record.usage.used == 10
 
 
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory):
+    """IIC+ on the digits, hardly trained."""
+    changes = {"training__epochs": 1, "settings__repeats": 1, "settings__sub_heads": 1}
+    out = tmp_path_factory.mktemp("trunk")
+    return run(get("digits/iic-plus").override(**changes), out=out, **CPU)
+
+
+def test_a_few_labels_of_each_class(trunk, tmp_path):
+    few = get("digits/iic-finetune").override(train_split="train/2", training__least_steps=3)
+    done = run(few, out=tmp_path, start=trunk.folder, **CPU)
+    data = done.record.data
+    assert (data.train_images, data.test_images) == (20, 500)
+    assert (data.train_split, data.test_split) == ("train/2", "test")
+    assert done.record.overrides == {"train_split": "train/2", "training.least_steps": 3}
+    assert done.history[-1].step == 3
+    # No image gives a label and is scored, and the trunk has seen none that is.
+    sets = {split: load_images("digits", split=split) for split in ("train/2", "train", "test")}
+    assert sets["train/2"].labels.bincount().tolist() == [2] * 10
+    assert trunk.record.data.train_fingerprint == sets["train"].fingerprint
+    assert len(sets["train"]) + len(sets["test"]) == len(load_images("digits", split="train+test"))
+
+
+def test_a_frozen_trunk_keeps_its_weights(trunk, tmp_path):
+    changes = {"train_split": "train/2", "training__least_steps": 3}
+    frozen = get("digits/iic-finetune").override(settings__trunk_rate=0.0, **changes)
+    tuned = get("digits/iic-finetune").override(**changes)
+    before = dict(trunk.method.backbone.named_parameters())
+    for name, experiment in (("frozen", frozen), ("tuned", tuned)):
+        done = run(experiment, out=tmp_path / name, start=trunk.folder, **CPU)
+        after = done.method.backbone.named_parameters()
+        same = [torch.equal(value, before[place]) for place, value in after]
+        assert all(same) == (name == "frozen")
+
+
 def test_a_folder_is_scored_by_the_names_of_its_classes(finished, tmp_path, capsys):
     """Whose classes come in another order, and one of which the run does not know."""
     images = load_images("stl10", split="test")

@@ -1,5 +1,7 @@
 """The mutual information of the clusters of neighbouring pixels, IIC's loss for segmentation."""
 
+import math
+
 import torch
 from scipy.fft import next_fast_len
 
@@ -90,14 +92,35 @@ def _met_at_each(x: torch.Tensor, y: torch.Tensor, most: int) -> torch.Tensor:
 
     A correlation is a product at each frequency. The images are padded with zeros so that what
     leaves at one edge does not come in at the other. At displacements without overlap it is 0 but
-    for the rounding of all others.
+    for the rounding of all others. All in real numbers: many small products of complex matrices
+    are slow, and of the transform back only the displacements that are asked for are worked out.
     """
-    size = [next_fast_len(side + most, real=True) for side in x.shape[-2:]]
-    x, y = torch.fft.rfft2(x, size), torch.fft.rfft2(y, size)
-    joint = torch.einsum("...nahw,...nbhw->...hwab", x, y.conj())
-    near = torch.arange(-most, most + 1, device=x.device)
-    joint = torch.fft.ifft(joint, dim=-4)[..., near % size[0], :, :, :]
-    return torch.fft.irfft(joint, size[1], dim=-3)[..., near % size[1], :, :]
+    height, width = (next_fast_len(side + most, real=True) for side in x.shape[-2:])
+    x, y = (torch.fft.rfft2(z, (height, width)).movedim((-4, -3), (-2, -1)) for z in (x, y))
+    left = torch.cat([x.real, x.imag], -2).mT  # (..., height, width / 2 + 1, k, 2 n)
+    real = left @ torch.cat([y.real, y.imag], -2)  # of x times the conjugate of y
+    imaginary = left @ torch.cat([-y.imag, y.real], -2)
+
+    rows = _waves(most, height, height, like=real)
+    cosines, sines = (rows @ real.flatten(-3)).chunk(2, -2)
+    others, minus = (rows @ imaginary.flatten(-3)).chunk(2, -2)
+    shape = (-1, x.shape[-1] ** 2)
+    real = (cosines - minus).unflatten(-1, shape)
+    imaginary = (sines + others).unflatten(-1, shape)
+
+    kept = x.shape[-3]  # the other frequencies along the width are the conjugates of these
+    once = torch.arange(kept, device=x.device) * 2 % width == 0
+    columns = _waves(most, width, kept, like=real) * (2 - once.to(real)) / (height * width)
+    cosine, sine = columns.chunk(2)
+    return (cosine @ real - sine @ imaginary).unflatten(-1, (x.shape[-1],) * 2)
+
+
+def _waves(most: int, length: int, count: int, *, like: torch.Tensor) -> torch.Tensor:
+    """Cosines, below them sines, of the displacements at the first ``count`` frequencies."""
+    steps = torch.arange(-most, most + 1, device=like.device)
+    turns = steps[:, None] * torch.arange(count, device=like.device) % length
+    angles = turns.to(like) * (2 * math.pi / length)
+    return torch.cat([angles.cos(), angles.sin()])
 
 
 def _information(joint: torch.Tensor, lamb: float) -> torch.Tensor:

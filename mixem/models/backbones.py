@@ -8,6 +8,7 @@ from torch import nn
 
 from mixem.errors import InputError
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel, residual_stages
+from mixem.models.convolution import with_quick_convolutions
 from mixem.models.segmentation import SegmentationNet10a
 from mixem.models.vectors import Prepared
 
@@ -167,4 +168,4 @@ def make_backbone(name: str, *, in_channels: int, size: int = 16) -> nn.Module:
     """
     if name not in BACKBONES:
         raise InputError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
-    return BACKBONES[name](in_channels, size)
+    return with_quick_convolutions(BACKBONES[name](in_channels, size))

@@ -42,6 +42,9 @@ def test_the_experiments_there_are():
         "stl10/iic-main-twice",
         "stl10/iic-plus-70",
         "stl10/iic-finetune",
+        "digits/iic-finetune",
+        "mnist/iic-finetune-short",
+        "mnist/iic-plus-short",
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
         *SCAN,
@@ -104,6 +107,30 @@ def test_finetuning_starts_from_a_trunk_with_all_its_layers():
     shapes = {name: value.shape for name, value in whole.state_dict().items()}
     assert part.state_dict().keys() < shapes.keys()
     assert all(shapes[name] == value.shape for name, value in part.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["digits/iic-finetune", "mnist/iic-finetune-short"])
+def test_a_few_labels_go_on_from_a_trunk_that_has_not_seen_the_test_images(name):
+    experiment = get(name)
+    start = get(experiment.start)
+    assert (start.method, start.settings.mapping) == ("iic", "majority")
+    assert start.train_split == experiment.train_split == "train"
+    assert start.test_split == experiment.test_split == "test"
+    for shared in ("images", "backbone", "views"):
+        assert getattr(start, shared) == getattr(experiment, shared)
+    # The labels of the few are drawn by the split, and the steps do not depend on them.
+    few = experiment.override(train_split="train/5").training
+    batches = 1  # fifty images of one batch
+    assert few.lasting(batches).epochs == few.least_steps > few.epochs
+
+
+def test_the_short_recipe_of_iic_plus_on_mnist():
+    """The paper's clusters, views, head and mapping; the network and the length are ours."""
+    paper, short = get("mnist/iic-plus").values(), get("mnist/iic-plus-short").values()
+    changed = {path for path, value in short.items() if value != paper[path]}
+    assert {path for path in changed if not path.startswith("training.")} == {
+        "name", "backbone", "settings.repeats", "settings.head_std",
+    }  # fmt: skip
 
 
 def test_the_settings_of_the_finetuning():
