@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,21 @@ UNFINISHED = ".unfinished"  # ending of a file that is being written
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then put it in place in one step.
 
-    A process killed at any moment leaves the old file or the new one, never a part.
+    A process killed at any moment leaves the old file or the new one, never a part. A link stays
+    one, its target is replaced; what is no file, such as ``/dev/null``, is written to.
 
     Raises:
         InputError: If the folder cannot be written to or the disk is full; the old file stays.
     """
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    if path.is_symlink() and not special:
+        path = path.resolve()
     # Not tempfile's: its files are for the owner's eyes only, whatever the umask says.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}"
     try:
+        if special:
+            write(path)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
@@ -70,7 +78,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}; is the folder a finished run?") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}; restore or delete it") from error
 
 
@@ -92,12 +100,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, onto the CPU.
 
     Raises:
-        InputError: If the file is not such a checkpoint.
+        InputError: If the file is not such a checkpoint, or a bit of it has changed.
     """
     try:
+        with zipfile.ZipFile(path) as file:  # whose sums torch.load does not compare
+            if damaged := file.testzip():
+                raise ValueError(f"{damaged} in it is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     # A damaged file makes the unpickler raise whatever it leads it to.
     except Exception as error:
+        if memory_is_full(error):
+            raise
         raise InputError(
             f"cannot read {path}: {reason(error)[:200]}; delete it to start anew"
         ) from error

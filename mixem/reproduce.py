@@ -390,7 +390,7 @@ def _records(folder: str | Path) -> list[Record]:
 
 
 def _runs() -> Path:
-    return Path(os.environ.get("MIXEM_RUNS", "runs"))
+    return Path(os.environ.get("MIXEM_RUNS") or "runs")
 
 
 def _until(minutes: float) -> str:

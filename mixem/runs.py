@@ -360,7 +360,7 @@ def default_folder(
         parts.append(start_of(experiment).to_dict())
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
     name = experiment.name.replace("/", "-")
-    return Path(os.environ.get("MIXEM_RUNS", "runs")) / f"{name}-seed{seed}-{key}"
+    return Path(os.environ.get("MIXEM_RUNS") or "runs") / f"{name}-seed{seed}-{key}"
 
 
 @contextmanager
@@ -368,6 +368,12 @@ def _claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     """The folder is this run's own; it is given back if the run is refused before it begins."""
     file = folder / "config.json"
     new = leads() and not file.exists()
+    for name in ("record.json", "checkpoint.pt", "model.safetensors"):
+        if new and (folder / name).exists():  # of whichever run
+            raise InputError(
+                f"{folder} holds {name} and no config.json, so that nobody knows of which run it "
+                "is; choose another --out or delete the folder"
+            )
     if new:
         write_json(file, identity)
     wait()

@@ -264,3 +264,37 @@ def test_missing_json(tmp_path):
         read_json(tmp_path / "j")
     with pytest.raises(InputError, match="cannot read"):
         read_json(tmp_path)
+
+
+def test_one_changed_bit_of_a_checkpoint_is_noticed(tmp_path):
+    """PyTorch itself loads it, and the training would go on with other weights."""
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"weights": torch.zeros(1000)})
+    whole = path.read_bytes()
+    place = whole.index(bytes(2000)) + 1000
+    path.write_bytes(whole[:place] + bytes([8]) + whole[place + 1 :])
+    with pytest.raises(InputError, match="in it is damaged; delete it to start anew"):
+        load_checkpoint(path)
+    path.write_bytes(whole)
+    assert load_checkpoint(path)["weights"].sum() == 0
+
+
+def test_a_link_stays_a_link_and_what_is_no_file_is_written_to(tmp_path):
+    (tmp_path / "target.csv").touch()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "target.csv")
+    write_atomically(tmp_path / "link.csv", lambda file: file.write_text("new"))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, lambda file: file.write_text("through"))
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_json_without_a_bottom_is_refused(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="restore or delete it"):
+        read_json(tmp_path / "deep.json")

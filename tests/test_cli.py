@@ -516,3 +516,12 @@ def test_a_reader_that_leaves_is_no_error():
     process.stderr.close()
     assert process.wait(60) == 0
     assert complaints == b""
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "digits/simclr", "--out", ""), ("predict", "run", ""), ("predict", "", "x")]
+)
+def test_an_empty_path_is_not_the_current_folder(command, words):
+    code, _, complaints = command(*words)
+    assert (code, complaints.count("\n")) == (2, 1)
+    assert "it is empty; give a path" in complaints

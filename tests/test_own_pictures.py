@@ -3,9 +3,11 @@
 Folders have tests of their own (tests/data), as have stopping, records, tables and pages.
 """
 
+import base64
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +188,13 @@ def test_a_pretrained_network_needs_no_padding(photos, capsys):
     arguments = ["--images", f"folder:{photos}", "--clusters", "3", "--pad"]
     assert main(["train", "pretrained/kmeans", *arguments]) == 2
     assert "leave --pad out" in capsys.readouterr().err
+
+
+def test_the_page_shows_the_files_and_not_what_the_network_saw(photos, finished, tmp_path):
+    page = tmp_path / "page.html"
+    arguments = [str(finished), str(photos), "--gallery", str(page), "--device=cpu"]
+    assert main(["predict", *arguments]) == 0
+    data = re.findall(r"base64,([^\"]+)", page.read_text(encoding="utf-8"))
+    assert len(data) == 12
+    sizes = {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in data}
+    assert sizes == {(96, 96)}

@@ -562,3 +562,15 @@ def test_settings_that_an_earlier_version_did_not_know_had_their_defaults(tiny, 
     assert again.record == first.record
     with pytest.raises(InputError, match=r"views\.pad is False there and True here"):
         run(tiny.override(views__pad=True), out=out, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("left", ["record.json", "model.safetensors", "checkpoint.pt"])
+def test_what_is_left_of_another_run_is_not_adopted(tiny_run, tiny, tmp_path, left):
+    """The result of seed 1 was given for that of seed 5."""
+    out = tmp_path / "run"
+    out.mkdir()
+    source = tiny_run.folder / left
+    (out / left).write_bytes(source.read_bytes() if source.exists() else b"")
+    with pytest.raises(InputError, match=f"holds {left} and no config.json"):
+        run(tiny, seed=5, out=out, **CPU)
+    assert [file.name for file in out.iterdir()] == [left]

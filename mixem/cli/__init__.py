@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mixem
-from mixem.cli.pictures import add_commands, max_pixels_option
+from mixem.cli.pictures import add_commands, given_path, max_pixels_option
 from mixem.errors import InputError, memory_is_full, reason
 from mixem.progress import working
 
@@ -105,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     train = command("train", _train, "train an experiment, or go on with it")
     _experiment_options(train)
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--out", type=Path, help="folder of the run (default: one under runs/)")
+    train.add_argument(
+        "--out", type=given_path, help="folder of the run (default: one under runs/)"
+    )
     train.add_argument(
         "--start",
         "--start-from",  # as torchrun takes --start for its --start-method

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mixem.runs import Run
     from mixem.sorting import ClusterTable
 
-__all__ = ["add_commands", "max_pixels_option"]
+__all__ = ["add_commands", "given_path", "max_pixels_option"]
 
 FEW = 100  # pictures: below, a network that normalises with the pictures given is unsure
 NAMED = 5  # skipped files that are named; the rest is a number
@@ -34,7 +34,7 @@ def add_commands(command: Any, device_option: Any) -> None:
         device_option: Gives a command ``--device``.
     """
     predict = command("predict", _predict, "sort pictures with a finished run")
-    predict.add_argument("run", type=Path, help="folder of the run")
+    predict.add_argument("run", type=given_path, help="folder of the run")
     _places(predict)
     predict.add_argument(
         "--clusters", type=int,
@@ -55,8 +55,8 @@ def add_commands(command: Any, device_option: Any) -> None:
     device_option(predict)
 
     sort = command("sort", _sort, "sort a folder by a pretrained network: nothing else is needed")
-    sort.add_argument("pictures", nargs=1, help="folder of pictures")
-    sort.add_argument("--out", type=Path, required=True, help="folder for table and page")
+    sort.add_argument("pictures", nargs=1, type=given, help="folder of pictures")
+    sort.add_argument("--out", type=given_path, required=True, help="folder for table and page")
     sort.add_argument("--clusters", type=int, help="how many (default: a number is proposed)")
     sort.add_argument(
         "--network", default="efficientnet-lite0",
@@ -107,8 +107,20 @@ def _output(text: str) -> Path:
     return path
 
 
+def given(text: str) -> str:
+    """Text of an option that must not be empty, as that of a shell's unset variable is."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give a path")
+    return text
+
+
+def given_path(text: str) -> Path:
+    """A path that is not empty, which would be the current folder."""
+    return Path(given(text))
+
+
 def _places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", help="a folder of pictures, or pictures")
+    parser.add_argument("pictures", nargs="+", type=given, help="a folder of pictures, or pictures")
     parser.add_argument("--data", type=Path, help="folder of the cache of large folders")
     max_pixels_option(parser)
 
@@ -245,7 +257,8 @@ def _predict(options: argparse.Namespace) -> int:
             "are few: the clusters may be wrong; give a hundred or more",
             file=sys.stderr,
         )
-    _show(found, pictures, options, note=f"Sorted by {finished.record.experiment}.")
+    note, pad = f"Sorted by {finished.record.experiment}.", finished.experiment.views.pad
+    _show(found, pictures, options, note=note, pad=pad)
     report_skipped(images)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
@@ -377,9 +390,12 @@ def _sort(options: argparse.Namespace) -> int:
 
 
 def _show(
-    found: "ClusterTable", pictures: Pictures, options: argparse.Namespace, *, note: str
+    found: "ClusterTable", pictures: Pictures, options: argparse.Namespace, *, note: str, pad: bool
 ) -> None:
-    """The page and the sorted folders, where they are asked for."""
+    """The page and the sorted folders, where they are asked for.
+
+    The page shows the files and not what the network saw of them, which may be 16 pixels wide.
+    """
     from mixem.sorting import gallery, near_duplicates, sort_into
 
     if options.gallery:
@@ -387,7 +403,7 @@ def _show(
             options.gallery,
             found,
             folder=pictures.folder,
-            images=None if pictures.images.images.ndim == 2 else pictures.images.images,
+            pad=pad,
             notes=(note,),
             alike=near_duplicates(pictures.images.images),
             skipped=pictures.images.skipped,

@@ -45,6 +45,7 @@ def gallery(
     skipped: Sequence[tuple[str, str]] = (),
     each: int = 12,
     most: int = 1000,
+    pad: bool = False,
 ) -> None:
     """Write a page with the surest and the least sure pictures of each cluster.
 
@@ -64,6 +65,7 @@ def gallery(
         skipped: Path and reason of files that could not be read.
         each: Most pictures shown as surest, and as many as least sure, in a cluster.
         most: Most thumbnails of clusters altogether; with many clusters each shows fewer.
+        pad: Show pictures that are not square whole; see :func:`mixem.data.decode`.
 
     Raises:
         InputError: If there is neither a folder nor images, or the page cannot be written.
@@ -86,7 +88,7 @@ def gallery(
     shown = sorted(
         {int(i) for rows in (*groups, *(r for pair in ends for r in pair)) for i in rows}
     )
-    thumbnails = dict(zip(shown, _thumbnails(shown, found, folder, images), strict=True))
+    thumbnails = dict(zip(shown, _thumbnails(shown, found, folder, images, pad), strict=True))
     tiny = images is not None and max(images.shape[2:]) < SIDE // 2
     base = None if folder is None else _base(page, Path(folder).expanduser())
     group_of = {int(i): n for n, rows in enumerate(alike) for i in rows}
@@ -126,7 +128,7 @@ def gallery(
         )
         sections.append(
             f'<section aria-labelledby="c{c}"><h2 id="c{c}"><bdi>{escape(label)}</bdi></h2>'
-            f"<p>{_count(len(rows), 'picture')}, {share:.1f} % of all</p>"
+            f"<p>{_count(len(rows), 'picture')}, {share:.1f} % of all{_of_them(surest, least)}</p>"
             + row("Surest" if len(least) else "All of them", surest)
             + row("Least sure", least)
             + (names if len(rows) else "")
@@ -198,6 +200,11 @@ def _skipped(skipped: Sequence[tuple[str, str]]) -> str:
     )
 
 
+def _of_them(surest: NDArray[np.int64], least: NDArray[np.int64]) -> str:
+    """How many pictures of a cluster are to be seen, if not all."""
+    return f"; {len(surest) + len(least)} are shown, all are named" if len(least) else ""
+
+
 def _ends(rows: NDArray[np.int64], each: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first and the last rows, the last one first; of few rows all are among the first."""
     if len(rows) <= 2 * each:
@@ -210,6 +217,7 @@ def _thumbnails(
     found: ClusterTable,
     folder: str | Path | None,
     images: torch.Tensor | None,
+    pad: bool,
 ) -> list[str]:
     """A data address for each row."""
     Image.init()  # before several threads do
@@ -220,7 +228,7 @@ def _thumbnails(
         else:
             assert folder is not None
             try:
-                pixels = decode(Path(folder).expanduser() / found.files[i], SIDE, 3)
+                pixels = decode(Path(folder).expanduser() / found.files[i], SIDE, 3, pad=pad)
             except InputError:
                 pixels = np.full((3, 1, 1), 128, np.uint8)
         picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

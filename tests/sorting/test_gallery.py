@@ -4,6 +4,8 @@ The browser is the Chromium of the system, and the page is opened as a file. Eve
 for the page itself is refused and reported.
 """
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -183,7 +185,7 @@ def test_the_page_says_what_is_there(open_page, many) -> None:
     sizes = page.get_by_role("navigation").get_by_role("link").all_inner_texts()
     assert [text.split("\n")[-1] for text in sizes] == ["100", "100", "100", "0"]
     cats = page.locator("section", has=page.locator("#c0"))
-    assert "100 pictures, 33.3 % of all" in cats.inner_text()
+    assert "100 pictures, 33.3 % of all; 24 are shown, all are named" in cats.inner_text()
     surest, least = (ul.get_by_role("img").evaluate_all("es => es.map((e) => e.alt)")
                      for ul in cats.locator("ul").all())  # fmt: skip
     names = many[1].files
@@ -355,6 +357,46 @@ def test_thumbnails_are_bounded(tmp_path: Path) -> None:
         sizes.append((tmp_path / "p.html").stat().st_size)
         assert (tmp_path / "p.html").read_text(encoding="utf-8").count("<img ") == clusters
     assert max(sizes) < 5e6
+
+
+@pytest.fixture(scope="module")
+def thousands(tmp_path_factory) -> Path:
+    """Ten thousand pictures, as many as Fashion-MNIST has for tests."""
+    path = tmp_path_factory.mktemp("thousands") / "page.html"
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(256, size=(10_000, 1, 28, 28), dtype=np.uint8))
+    files = [f"{'abcdefghij'[i % 10]}/{i:05d}.png" for i in range(10_000)]
+    gallery(path, table(files, distances=rng.random((10_000, 10))), images=images)
+    return path
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", WIDTHS)
+def test_ten_thousand_pictures_are_a_page_that_can_be_used(open_page, thousands, width) -> None:
+    assert thousands.stat().st_size < 1.5e6
+    watched = open_page(thousands, width)
+    page = watched.page
+    assert page.evaluate("document.images.length") == 240
+    page.get_by_role("searchbox").fill("c/0")
+    expect(page.get_by_role("status")).to_have_text("1,000 pictures, the first 200 shown")
+    page.get_by_role("searchbox").fill("g/01236")
+    expect(page.get_by_role("status")).to_have_text("1 picture")
+    excess = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(excess) <= 0
+    assert watched.wrong == []
+
+
+def test_a_padded_thumbnail_shows_the_whole_picture(tmp_path: Path) -> None:
+    Image.effect_noise((90, 30), 60).save(tmp_path / "a.png")
+    found = table(["a.png"], distances=[[0.0]])
+    sizes = []
+    for pad in (False, True):
+        gallery(tmp_path / "p.html", found, folder=tmp_path, pad=pad)
+        text = (tmp_path / "p.html").read_text(encoding="utf-8")
+        data = base64.b64decode(re.search(r"base64,([^\"]+)", text)[1])
+        picture = Image.open(io.BytesIO(data)).convert("L")
+        sizes.append(np.asarray(picture)[:20].std())
+    assert sizes[0] > 10 * sizes[1]  # above a padded picture there is one colour
 
 
 def test_a_small_cluster_shows_each_picture_once(tmp_path: Path) -> None:
