@@ -30,9 +30,9 @@ class Goal(NamedTuple):
 
 
 GOALS = (
-    Goal("digits/simclr", 12, 0.94, 10),
-    Goal("digits/imc-swav", 12, 0.97, 15),
-    Goal("digits/iic", 8, 0.93, 25),
+    Goal("digits/simclr", 20, 0.94, 10),
+    Goal("digits/imc-swav", 20, 0.97, 15),
+    Goal("digits/iic", 10, 0.93, 25),
 )
 
 

@@ -361,7 +361,7 @@ def test_an_exponent_above_the_expected_one_is_called_steeper(module):
 
 def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     timing, growth, readme = module("timing"), module("growth"), module("readme")
-    launches = module("launches")
+    launches, reach = module("launches"), module("reach")
     times = {"ours": [1.0, 1.0], "theirs": [2.0, 4.0]}
     row = timing.row("a loss", times, "ours", "theirs", goal=3.0)
     slow = timing.row("a step", times, "ours", "theirs", goal=4.0, why=lambda: "`mm` 90%")
@@ -370,6 +370,8 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(growth, "found", lambda device, every: [one])
     counted = readme.Table(("experiment", "in all"), (("digits/one", "7"),))
     monkeypatch.setattr(launches, "table", lambda: counted)
+    quick = readme.Table(("experiment", "seconds"), (("digits/two", "3"),))
+    monkeypatch.setattr(reach, "table", lambda device: quick)
     monkeypatch.setattr(readme, "machine", lambda device: f"a {device}")
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     out = tmp_path / "README.md"
@@ -384,6 +386,7 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     assert "On a cpu; load" in text
     assert "2.00 (2)" in text
     assert ["digits/one", "7"] in cells
+    assert ["digits/two", "3"] in cells
 
     out.unlink()
     capsys.readouterr()
@@ -391,3 +394,24 @@ def test_the_file_is_written_by_the_run(module, monkeypatch, tmp_path, capsys):
     readme.main()
     assert not out.exists()
     assert "NT-Xent" in capsys.readouterr().out
+
+
+# Seconds to an accuracy --------------------------------------------------------------------------
+
+
+def test_an_accuracy_counts_when_it_is_reached_in_time(module, monkeypatch):
+    reach = module("reach")
+    goal = reach.Goal("digits/simclr", 8, 0.9, 10)
+    monkeypatch.setattr(reach, "GOALS", (goal,))
+    for found, word in (((0.95, 9.0), "met"), ((0.85, 9.0), "not met"), ((0.95, 11.0), "not met")):
+        monkeypatch.setattr(reach, "reached", lambda *_, found=found: found)
+        (row,) = reach.table().rows
+        assert row[-1] == word
+        assert row[1] == "8 of 40"
+
+
+def test_a_shortened_training_is_timed(module):
+    reach = module("reach")
+    accuracy, seconds = reach.reached(reach.Goal("digits/simclr", 1, 0.9, 10), 0, "cpu")
+    assert 0 < accuracy < 1
+    assert seconds > 0
