@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixem.checkpoint import UNFINISHED, load_weights, read_json, save_weights, write_json
+from mixem.checkpoint import (
+    UNFINISHED,
+    load_weights,
+    read_json,
+    save_weights,
+    write_atomically,
+    write_json,
+)
 from mixem.data import ImageSet, network_of, own_path
 from mixem.devices import resolve_device
 from mixem.distributed import connect, leads, own_device, processes, wait
@@ -35,7 +42,7 @@ from mixem.records import (
     read_record,
     write_record,
 )
-from mixem.schema import from_json
+from mixem.schema import from_json, to_json
 from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
 from mixem.training.step import require_seed, seeded
@@ -309,10 +316,19 @@ def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: b
             shown.update()
     save_weights(folder / "model.safetensors", method.to("cpu"))
     record = _record(plan, training, origin, found, tuple(curve))
+    record = dataclasses.replace(record, weights=_digest(folder / "model.safetensors"))
+    # Once more and whole: another process may have trained here and logged the same epochs.
+    lines = "".join(json.dumps(to_json(row)) + "\n" for row in training.history)
+    write_atomically(folder / "log.jsonl", lambda file: file.write_text(lines, encoding="utf-8"))
     for leftover in folder.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
         leftover.unlink(missing_ok=True)
     write_record(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _earlier(method: Method, folder: Path, epoch: int) -> Method:
@@ -345,7 +361,12 @@ def load_run(folder: str | Path) -> Run:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the run in {folder} is damaged ({error!r}); train it again") from error
-    load_weights(folder / "model.safetensors", method)
+    load_weights(weights := folder / "model.safetensors", method)
+    if record.weights and _digest(weights) != record.weights:
+        raise InputError(
+            f"{weights} has changed since it was trained; delete the folder and train again, or "
+            "restore the file"
+        )
     return Run(folder, method, experiment, record, history)
 
 

@@ -23,6 +23,7 @@ from mixem.methods import MixEM, SimCLR, extract
 from mixem.records import CurvePoint, Data, Start, read_record, save_record
 from mixem.runs import default_folder, load_run, run
 from mixem.schema import to_json
+from mixem.training import journal
 
 CPU = {"device": "cpu", "progress": False}
 
@@ -574,3 +575,30 @@ def test_what_is_left_of_another_run_is_not_adopted(tiny_run, tiny, tmp_path, le
     with pytest.raises(InputError, match=f"holds {left} and no config.json"):
         run(tiny, seed=5, out=out, **CPU)
     assert [file.name for file in out.iterdir()] == [left]
+
+
+def test_one_changed_bit_of_the_weights_is_noticed(tiny_run, tmp_path):
+    """The scores changed, and nobody was told."""
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    weights = tmp_path / "run" / "model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    whole[-1000] ^= 64
+    weights.write_bytes(whole)
+    with pytest.raises(InputError, match="has changed since it was trained"):
+        load_run(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    del record["weights"]  # as in records of earlier versions
+    (tmp_path / "run" / "record.json").write_text(json.dumps(record))
+    load_run(tmp_path / "run")
+
+
+def test_epochs_that_two_processes_logged_are_in_the_log_once(tiny, tmp_path, monkeypatch):
+    once = journal._append_log
+
+    def twice(out, row):
+        once(out, row)
+        once(out, row)
+
+    monkeypatch.setattr(journal, "_append_log", twice)
+    found = run(tiny, out=tmp_path / "run", **CPU)
+    assert [row.epoch for row in found.history] == [1, 2]

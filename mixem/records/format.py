@@ -207,6 +207,7 @@ class Record:
         processes: That shared the training.
         compiled: Whether the backbone was compiled; None if not known.
         peak_memory: Bytes, the most that was allocated on a GPU; None on a CPU, or not known.
+        weights: SHA-256 of ``model.safetensors``; "" if not known.
         format: Of the file; older ones are upgraded when they are read.
     """
 
@@ -232,6 +233,7 @@ class Record:
     processes: int = 1
     compiled: bool | None = None
     peak_memory: int | None = None
+    weights: str = ""
     format: int = FORMAT
 
     @property
