@@ -85,8 +85,8 @@ def decode(
         size: Height and width of the result.
         channels: 3 for RGB, 1 for grey.
         max_pixels: Refuse a picture with more pixels; None for Pillow's own limit.
-        pad: Resize the longer side instead, and add what is missing of a square; see
-            :func:`mixem.data.operations.pad_to_square`.
+        pad: Resize the longer side instead, and add what is missing of a square, in
+            the mean colour of the rim.
 
     Returns:
         uint8 ``(channels, size, size)``.
