@@ -59,7 +59,9 @@ class Convolution(nn.Conv2d):
             weight = weight.to(torch.get_autocast_dtype("cpu"))
         taps = weight.flatten(2).movedim(2, 0)  # (taps, C', C)
         taps = torch.cat([taps, taps.new_zeros(1, *taps.shape[1:])])
-        matrix = taps[reach].transpose(1, 2).flatten(2).flatten(0, 1)  # (places C', places C)
+        # Not taps[reach]: several threads would add up its gradient in an order of their own.
+        pairs = taps.index_select(0, reach.flatten()).unflatten(0, reach.shape)
+        matrix = pairs.transpose(1, 2).flatten(2).flatten(0, 1)  # (places C', places C)
         output = F.linear(input.movedim(1, -1).flatten(1), matrix).unflatten(1, (*outside, -1))
         output = output if self.bias is None else output + self.bias
         return output.movedim(-1, 1)

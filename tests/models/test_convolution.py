@@ -67,3 +67,20 @@ def test_bfloat16_is_as_near_as_the_convolution():
         dense = layer.as_dense(x)
     assert dense.dtype == torch.bfloat16
     assert (dense - exact).norm() / exact.norm() < 5e-3
+
+
+def test_the_gradient_has_the_same_bits_each_time():
+    """Several threads do not add up the gradient of a tap in an order of their own."""
+    torch.manual_seed(0)
+    layer = Convolution(64, 64, 5, padding=2, bias=False)
+    x = torch.randn(16, 64, 3, 3)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        first, *others = (
+            torch.autograd.grad(layer.as_dense(x).square().sum(), layer.weight)[0]
+            for _ in range(20)
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(first, other) for other in others)
