@@ -12,7 +12,7 @@ class Convolution(nn.Conv2d):
 
     On a map that is hardly larger than the kernel nearly every place of the input reaches every
     place of the output, and much of the kernel lies over zeros. As one product with a matrix, the
-    last layer of :class:`mixem.models.ClusterNet6c`, forward and backward, takes a seventeenth of
+    last layer of :class:`mixem.models.ClusterNet6c`, forward and backward, takes about a tenth of
     the time on a CPU, and a whole step half. It is the same sum in another order.
 
     That is done on a CPU, where a gradient is asked for, and where the kernels are large enough to
