@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import back_matter
+import origins
 import reference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +51,8 @@ def stage(chapters: Path, source: Path, *, partly: bool = False) -> None:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "mixem" / part, source / "mixem" / part, ignore=ignore)
     reference.write(source, ROOT / "mixem")
+    origins.write(source, ROOT)
+    back_matter.write(source, ROOT)
 
 
 def build(chapters: Path, out: Path, *, partly: bool = False) -> Path:
