@@ -4,7 +4,6 @@ They are written batch by batch. A process that was killed goes on after the las
 batches are always the same, so that the file is the same, too.
 """
 
-import copy
 import hashlib
 import json
 import os
@@ -32,12 +31,13 @@ from mixem.data.folder import _state, list_folder, list_pictures
 from mixem.data.picture import open_picture, raised_limit
 from mixem.data.root import data_root
 from mixem.errors import InputError
+from mixem.folding import folded
 from mixem.models.pretrained import Preprocessing, Pretrained, pretrained
 from mixem.progress import bar
 
 __all__ = ["Features", "features", "load_vectors", "prepare"]
 
-VERSION = 1  # part of the key; to be raised when the same pictures give other features
+VERSION = 2  # part of the key; to be raised when the same pictures give other features
 AHEAD = 2  # batches a worker that are begun before they are asked for
 GREY = 127  # what a picture is padded with: about 0 for the network
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -140,7 +140,8 @@ def features(
         return prepare(picture(), network.preprocessing, size=size, fit=fit)
 
     if not (folder / "features.json").exists():
-        net = copy.deepcopy(network.network).to(device, dtype)
+        noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        net = folded(network.network, noise).to(device, dtype)
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         scale = [
             torch.tensor(values, device=device).view(1, -1, 1, 1)
