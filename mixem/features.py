@@ -29,9 +29,10 @@ from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
 from mixem.data.checks import shared
 from mixem.data.folder import _state, list_folder, list_pictures
-from mixem.data.picture import open_picture, raised_limit
+from mixem.data.picture import MACHINE, open_picture, raised_limit
 from mixem.data.root import data_root
 from mixem.errors import InputError
+from mixem.lock import locked
 from mixem.models.pretrained import Preprocessing, Pretrained, pretrained
 from mixem.progress import bar
 
@@ -140,23 +141,24 @@ def features(
         return prepare(picture(), network.preprocessing, size=size, fit=fit)
 
     if not (folder / "features.json").exists():
-        net = copy.deepcopy(network.network).to(device, dtype)
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        scale = [
-            torch.tensor(values, device=device).view(1, -1, 1, 1)
-            for values in (network.preprocessing.mean, network.preprocessing.std)
-        ]
-        seconds = _compute(
-            folder,
-            opened,
-            pixels,
-            lambda batch: _embed(net, batch, scale[0], scale[1], dtype),
-            width=network.out_features,
-            batch_size=batch_size,
-            workers=workers or os.cpu_count() or 1,
-            progress=progress,
-        )
-        _finish(folder, names, opened, pixels, description, seconds)
+        with locked(folder):  # two processes would write one file in turn
+            net = copy.deepcopy(network.network).to(device, dtype)
+            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            scale = [
+                torch.tensor(values, device=device).view(1, -1, 1, 1)
+                for values in (network.preprocessing.mean, network.preprocessing.std)
+            ]
+            seconds = _compute(
+                folder,
+                opened,
+                pixels,
+                lambda batch: _embed(net, batch, scale[0], scale[1], dtype),
+                width=network.out_features,
+                batch_size=batch_size,
+                workers=workers or os.cpu_count() or 1,
+                progress=progress,
+            )
+            _finish(folder, names, opened, pixels, description, seconds)
     return _open(folder)
 
 
@@ -318,7 +320,12 @@ def _compute(
     def attempt(picture: Picture) -> NDArray[np.uint8] | None:
         try:
             return pixels(picture)
-        except InputError:
+        except InputError as error:
+            if isinstance(fault := error.__cause__, OSError) and fault.errno in MACHINE:
+                raise InputError(
+                    f"a picture cannot be read now: {error}; that is a fault of the machine, mend "
+                    "it and try again"
+                ) from fault
             return None
 
     def work(batch: list[Picture]) -> NDArray[np.float16]:
