@@ -199,7 +199,7 @@ def _predict(options: argparse.Namespace) -> int:
         if options.clusters is not None:
             raise InputError("--clusters is for runs that sort whole pictures; leave it out")
         return _predict_maps(options, method)
-    if options.overlay or options.side:
+    if options.overlay or options.side is not None:
         raise InputError(
             f"{finished.record.experiment} sorts whole pictures; leave --overlay and --side out"
         )
