@@ -123,7 +123,7 @@ def test_fewer_pictures_than_clusters(photos, finished, tmp_path, capsys):
     [
         ("training.accumulate=100", 2, "accumulate asks for 100 batches"),
         ("views.crop_sides=(60,)", 2, "crop"),
-        ("training.learning_rate=1e15", 2, "became"),
+        ("training.learning_rate=1e15", 2, "not finite"),
     ],
 )
 def test_what_was_refused_leaves_its_folder_free(photos, tmp_path, capsys, wrong, code, message):
