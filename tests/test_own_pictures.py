@@ -123,14 +123,15 @@ def test_fewer_pictures_than_clusters(photos, finished, tmp_path, capsys):
     [
         ("training.accumulate=100", 2, "accumulate asks for 100 batches"),
         ("views.crop_sides=(60,)", 2, "crop"),
-        ("training.learning_rate=1e15", 2, "not finite"),
+        ("training.learning_rate=1e15 training.epochs=3", 2, "became"),
     ],
 )
 def test_what_was_refused_leaves_its_folder_free(photos, tmp_path, capsys, wrong, code, message):
     """Fault 16: the right command was then told that the folder holds another run."""
     arguments = ["--images", f"folder:{photos}", "--clusters", "3", "--out", str(tmp_path / "r")]
     capsys.readouterr()
-    assert main(["train", "digits/simclr", *arguments, *SMALL, "--set", wrong]) == code
+    changes = [f"--set={change}" for change in wrong.split()]
+    assert main(["train", "digits/simclr", *arguments, *SMALL, *changes]) == code
     complaints = capsys.readouterr().err
     assert message in complaints
     assert complaints.startswith("mixem: ")
