@@ -118,6 +118,34 @@ def test_fewer_pictures_than_clusters(photos, finished, tmp_path, capsys):
     assert found.metrics is not None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "code", "message"),
+    [
+        ("training.accumulate=100", 2, "accumulate asks for 100 batches"),
+        ("views.crop_sides=(60,)", 2, "crop"),
+        ("training.learning_rate=1e15 training.epochs=3", 2, "became"),
+    ],
+)
+def test_what_was_refused_leaves_its_folder_free(photos, tmp_path, capsys, wrong, code, message):
+    """Fault 16: the right command was then told that the folder holds another run."""
+    arguments = ["--images", f"folder:{photos}", "--clusters", "3", "--out", str(tmp_path / "r")]
+    capsys.readouterr()
+    changes = [f"--set={change}" for change in wrong.split()]
+    assert main(["train", "digits/simclr", *arguments, *SMALL, *changes]) == code
+    complaints = capsys.readouterr().err
+    assert message in complaints
+    assert complaints.startswith("mixem: ")
+    assert main(["train", "digits/simclr", *arguments, *SMALL]) == 0
+
+
+def test_the_recipes_for_folders_leave_no_snapshots(finished):
+    """Fault 21: five of them, which nobody had asked for."""
+    for name in ("photos/simclr", "photos/mixem", "photos/iic", "photos/imc-swav"):
+        assert get(name).training.snapshots == ()
+    names = sorted(file.name for file in finished.iterdir())
+    assert names == ["config.json", "log.jsonl", "model.safetensors", "record.json"]
+
+
 def test_the_record_names_the_folder_once(finished):
     """Fault 18: "folder:folder:photos"."""
     record = json.loads((finished / "record.json").read_text())

@@ -16,6 +16,9 @@ from mixem.training.config import TrainConfig
 
 __all__ = ["Experiment", "whole"]
 
+LARGEST = 2**53  # of a number: the last up to which float and int are the same
+MOST_STARTS = 100_000  # of k-means: more would not end
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -68,6 +71,10 @@ class Experiment:
         if method.trains != bool(self.training.epochs):
             wanted = "at least 1" if method.trains else f"0, for {self.method} trains nothing"
             raise InputError(f"epochs is {self.training.epochs}; give {wanted}")
+        if self.protocol.n_init > MOST_STARTS:
+            raise InputError(
+                f"{self.protocol.n_init} starts of k-means; give at most {MOST_STARTS}"
+            )
         if self.start and not method.takes_start:
             raise InputError(f"{self.method} begins from random weights; leave start out")
         if self.protocol.init == "components" and not method.has_components:
@@ -223,14 +230,19 @@ def _like(path: str, value: Any, old: Any, hint: Any) -> Any:
     if kind in (Any, Literal):  # its owner checks the value
         kind = type(old)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) <= LARGEST else value
     if kind is tuple and isinstance(value, list | int | float | str):
-        return tuple(value) if isinstance(value, list) else (value,)
+        value = tuple(value) if isinstance(value, list) else (value,)
     if type(value) is not kind:
         like = "" if old is None else f" like {old!r}"
         raise InputError(
             f"{path} is {value!r}, of type {type(value).__name__}; give a {kind.__name__}{like}"
         )
+    for part in value if kind is tuple else (value,):
+        if isinstance(part, bool) and kind is tuple:
+            raise InputError(f"{path} is {value!r}, in which {part} is no number; give numbers")
+        if isinstance(part, int | float) and not abs(part) <= LARGEST:  # nor is a NaN
+            raise InputError(f"{path} is {value!r}; give numbers up to {LARGEST}")
     return value
 
 

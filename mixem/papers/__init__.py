@@ -20,12 +20,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import pairwise
 from typing import Any
 
 from mixem.errors import InputError
+from mixem.linked import Linked
 
 PAPERS = ("iic", "mixem", "imc_swav")
 UNITS = ("percent", "fraction", "nats", "epochs")
@@ -42,12 +43,23 @@ class Value:
         std: Standard deviation in the same unit, None if not reported.
         n: How many results the mean and the standard deviation are taken over, None if not
             reported. The note of the row says if these are not independent runs.
+        place: Of its table, in the repository.
     """
 
     mean: float
     source: str
     std: float | None = None
     n: int | None = None
+    place: str = field(default="", compare=False)
+
+    def text(self, decimals: int = 1) -> Linked:
+        """With its spread, if there is one; in a table it leads to its source."""
+        spread = "" if self.std is None else f" ± {self.std:.{decimals}f}"
+        return self.linked(f"{self.mean:.{decimals}f}{spread}")
+
+    def linked(self, text: str) -> Linked:
+        """A text that leads to the source of the number in a table."""
+        return Linked(text, self.place)
 
 
 @dataclass(frozen=True)
@@ -206,15 +218,16 @@ def parse_paper(key: str, data: Mapping[str, Any]) -> Paper:
             raise ValueError(f"{where}: {name} holds something else than text")
     if type(data["year"]) is not int:
         raise ValueError(f"{where}: year is {data['year']!r}, not a whole number")
-    tables = tuple(_table(table, where) for table in data["tables"])
+    tables = tuple(_table(table, key) for table in data["tables"])
     _unique([table.key for table in tables], f"{where}: table")
     _unique([(r.key, c) for t in tables for r in t.rows for c in r.values], f"{where}: value")
     lists = {name: tuple(data.get(name, ())) for name in ("authors", "notes")}
     return Paper(**{**data, **lists, "key": key, "tables": tables})
 
 
-def _table(data: Mapping[str, Any], where: str) -> Table:
-    where = f"{where}, table {data.get('key')}"
+def _table(data: Mapping[str, Any], paper: str) -> Table:
+    where = f"paper {paper}, table {data.get('key')}"
+    place = f"mixem/papers/{paper}.json#{data.get('key')}"
     if "epochs" in data:
         data = _rows_of_epochs(data, where)
     texts = {"key", "caption", "unit"}
@@ -224,7 +237,7 @@ def _table(data: Mapping[str, Any], where: str) -> Table:
     columns = tuple(data["columns"])
     _unique(columns, f"{where}: column")
     rows = tuple(
-        _row(row, columns, data["unit"], data.get("source"), where) for row in data["rows"]
+        _row(row, columns, data["unit"], data.get("source"), place, where) for row in data["rows"]
     )
     return Table(data["key"], data["caption"], data["unit"], columns, rows, data.get("note", ""))
 
@@ -250,7 +263,12 @@ def _rows_of_epochs(data: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _row(
-    data: Mapping[str, Any], columns: tuple[str, ...], unit: str, source: str | None, where: str
+    data: Mapping[str, Any],
+    columns: tuple[str, ...],
+    unit: str,
+    source: str | None,
+    place: str,
+    where: str,
 ) -> Row:
     where = f"{where}, row {data.get('key')}"
     texts = {"key", "label"}
@@ -260,11 +278,11 @@ def _row(
     if unknown := sorted(set(data["values"]) - set(columns)):
         raise ValueError(f"{where}: the table has no column {', '.join(unknown)}")
     source = data.get("source", source)
-    values = {c: _value(v, unit, source, f"{where}, {c}") for c, v in data["values"].items()}
+    values = {c: _value(v, unit, source, place, f"{where}, {c}") for c, v in data["values"].items()}
     return Row(data["key"], data["label"], values, data.get("note", ""))
 
 
-def _value(number: Any, unit: str, source: str | None, where: str) -> Value:
+def _value(number: Any, unit: str, source: str | None, place: str, where: str) -> Value:
     data = dict(number) if isinstance(number, Mapping) else {"mean": number}
     if source is not None:
         data.setdefault("source", source)
@@ -278,7 +296,7 @@ def _value(number: Any, unit: str, source: str | None, where: str) -> Value:
         raise ValueError(f"{where}: {std!r} is no standard deviation")
     if n is not None and not (type(n) is int and n >= 1):
         raise ValueError(f"{where}: {n!r} is no number of results")
-    return Value(float(mean), data["source"], None if std is None else float(std), n)
+    return Value(float(mean), data["source"], None if std is None else float(std), n, place)
 
 
 def _check(

@@ -19,6 +19,7 @@ from importlib import resources
 from typing import Any
 
 from mixem.errors import InputError
+from mixem.linked import Linked
 
 __all__ = ["FEATURES", "KINDS", "SPLITS", "Published", "parse_published", "published"]
 
@@ -67,8 +68,12 @@ class Published:
     note: str = ""
 
     def accuracy(self, data: str) -> str:
-        """Accuracy in percent with the digits of its source, "–" if there is none."""
-        return self.values.get(data, "-").split("/")[0].replace("-", "–")
+        """Accuracy in percent with the digits of its source, "–" if there is none.
+
+        In a table a number leads to its source.
+        """
+        number = self.values.get(data, "-").split("/")[0]
+        return "–" if number == "-" else Linked(number, f"mixem/papers/after.json#{self.key}")
 
 
 def published(features: str, *, splits: str | None = None) -> tuple[Published, ...]:

@@ -3,7 +3,9 @@
 A finished run leaves its record in ``record.json``; the book's lie in ``results/``.
 """
 
+import ast
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ __all__ = [
     "write_record",
 ]
 
+ROUNDING = 1e-6  # of a score above 1
 FORMAT = 2
 METRICS = ("accuracy", "nmi", "ari")
 PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
@@ -268,6 +271,19 @@ class Record:
         return ", ".join([*[self.scaled] * bool(self.scaled), *settings])
 
     @property
+    def place(self) -> str:
+        """Where it lies below the folder of all records: NAME, or NAME/VARIANT."""
+        return "/".join(filter(None, (self.experiment.replace("/", "-"), _slug(self.variant))))
+
+    @property
+    def command(self) -> str:
+        """The command that makes it, in the repository and with its images at hand."""
+        changes = (f"{path}={_typed(value)}" for path, value in self.overrides.items())
+        words = ["python", "-m", "mixem", "train", self.experiment]
+        words += [word for change in changes for word in ("--set", change)]
+        return shlex.join([*words, "--seed", str(self.seed), "--results", "results"])
+
+    @property
     def kind(self) -> tuple[str, str, str]:
         """What runs that differ in nothing but their seed have in common."""
         own = self.data.name.startswith(("folder:", "pairs:"))  # two folders may have one name
@@ -296,8 +312,13 @@ def read_record(path: Path) -> Record:
             raise TypeError(f"its format is {number!r}, and 1 to {FORMAT} are read here")
         if number == 1:
             values = _from_format_1(values)
-        return from_json(Record, values)
-    except (KeyError, TypeError) as error:
+        record = from_json(Record, values)
+        for row in record.protocols:
+            for name, score in (row.scores or {}).items():
+                if not -1 - ROUNDING <= score <= 1 + ROUNDING:
+                    raise TypeError(f"{name} is {score:g}, no score")
+        return record
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a record ({error}); restore it or move it elsewhere"
         ) from error
@@ -314,8 +335,7 @@ def save_record(record: Record, folder: str | Path = "results") -> Path:
     A run with changed settings goes to ``NAME/VARIANT/seed-N.json``; if there is a run on other
     images of the same name, to a variant that names their fingerprint.
     """
-    name = record.experiment.replace("/", "-")
-    file = Path(folder, name, _slug(record.variant), f"seed-{record.seed}.json")
+    file = Path(folder, record.place, f"seed-{record.seed}.json")
     if file.exists():
         there = read_record(file).data.train_fingerprint
         if there != record.data.train_fingerprint:
@@ -327,6 +347,17 @@ def save_record(record: Record, folder: str | Path = "results") -> Path:
 
 def _slug(text: str) -> str:
     return "".join(c if c.isalnum() or c in "=._-" else "-" for c in text.replace(", ", "-"))
+
+
+def _typed(value: Any) -> str:
+    """A setting as it is typed behind ``--set``."""
+    if not isinstance(value, str):
+        return repr(value)
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    return repr(value)  # a text that would be read as something else
 
 
 # --- older formats --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from mixem.errors import InputError
+from mixem.linked import Linked, made_by
 from mixem.papers import Value, value
 from mixem.records.format import METRICS, PIXEL_METRICS, Record, Row, Scores, read_record
 
@@ -83,6 +84,8 @@ class Summary:
         hardware: Of all of them.
         minutes: Mean training time of one seed, its start's included.
         values: One a seed.
+        place: Of the records, in the repository.
+        command: That makes the first of them.
     """
 
     mean: float
@@ -91,10 +94,17 @@ class Summary:
     hardware: str
     minutes: float
     values: tuple[float, ...]
+    place: str
+    command: str
 
-    def percent(self) -> str:
-        """``94.1 ± 0.5``, or ``94.1`` for one seed."""
-        return f"{100 * self.mean:.1f}" + ("" if self.std is None else f" ± {100 * self.std:.1f}")
+    def percent(self) -> Linked:
+        """``94.1 ± 0.5``, or ``94.1`` for one seed; in a table it leads to the records."""
+        spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
+        return self.linked(f"{100 * self.mean:.1f}{spread}")
+
+    def linked(self, text: str) -> Linked:
+        """A text that leads to the records in a table."""
+        return Linked(text, self.place, self.command)
 
 
 def summarise(
@@ -131,6 +141,8 @@ def summarise(
         hardware="; ".join(sorted({record.hardware for record in records})),
         minutes=statistics.fmean(minutes),
         values=values,
+        place=f"results/{records[0].place}",
+        command=records[0].command,
     )
 
 
@@ -153,7 +165,11 @@ def row_of(record: Record, **protocol: Any) -> Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text that show themselves in a terminal, in Markdown and in a notebook."""
+    """Rows of text that show themselves in a terminal, in Markdown and in a notebook.
+
+    In the latter two a :class:`mixem.linked.Linked` cell is a link, and below the rows stand the
+    commands that made what the links lead to.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -164,7 +180,10 @@ class Table:
 
     def markdown(self) -> str:
         """As a Markdown table."""
-        return tabulate(self.rows, self.columns, tablefmt="github", disable_numparse=True)
+        cells = [[c.markdown() if isinstance(c, Linked) else c for c in row] for row in self.rows]
+        text = tabulate(cells, self.columns, tablefmt="github", disable_numparse=True)
+        commands = made_by(cell for row in self.rows for cell in row)
+        return f"{text}\n\n{commands}" if commands else text
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
@@ -233,9 +252,9 @@ def comparison(
                     (NOT_RUN, "–", "–", "–")
                     if ours is None
                     else (
-                        ours.percent() + words,
+                        ours.linked(ours.percent() + words),
                         str(ours.n),
-                        f"{ours.minutes:.1f}",
+                        ours.linked(f"{ours.minutes:.1f}"),
                         ours.hardware,
                     )
                 ),
@@ -259,6 +278,4 @@ def paper_text(experiment: str, metric: str = "accuracy") -> str:
     paper = paper_value(experiment, metric)
     if paper is None:
         return "–"
-    decimals = 0 if PAPER_VALUES[experiment][0] == "mixem" else 1
-    spread = "" if paper.std is None else f" ± {paper.std:.{decimals}f}"
-    return f"{paper.mean:.{decimals}f}{spread}"
+    return paper.text(0 if PAPER_VALUES[experiment][0] == "mixem" else 1)

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
+import made
 import pytest
 
+from mixem import cli
 from mixem.checkpoint import read_json
 from mixem.errors import InputError
 from mixem.experiments import get
 from mixem.records import FORMAT, METRICS, PIXEL_METRICS, Epoch, Row, read_record, write_record
+from mixem.runs import changes_of
 from mixem.schema import to_json
 
 OLD = Path(__file__).with_name("format-1.json")  # of mnist/simclr-small, as it was written
@@ -197,3 +201,30 @@ def test_nan_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_record(tmp_path / "r.json", broken)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_of_a_record_asks_for_its_settings(every):
+    """Read by the command line's own parser."""
+    commands = {}
+    for record in every.values():
+        commands[record.command] = record
+    assert len(commands) == len(every)
+    for command, record in commands.items():
+        words = shlex.split(command)
+        assert words[:4] == ["python", "-m", "mixem", "train"]
+        given = cli._parser().parse_args(words[3:])
+        assert (given.name, given.seed) == (record.experiment, record.seed)
+        changed = cli._changed(get(given.name), given)
+        now = json.loads(json.dumps(changes_of(changed)))
+        usual = json.loads(json.dumps(get(record.experiment).values()))
+        # What a record changed may have become the experiment's own since.
+        assert now == {p: v for p, v in record.overrides.items() if usual.get(p, ...) != v}, command
+
+
+def test_a_text_that_looks_like_a_number_stays_one():
+    given = {"train_split": "train/1", "settings.kind": "1", "start": None, "x": [1, "a b"]}
+    command = made.record((Row("k-means", None),), overrides=given, seed=2).command
+    words = shlex.split(command)
+    assert words[words.index("--set") + 1 :: 2] == [
+        "train_split=train/1", "settings.kind='1'", "start=None", "x=[1, 'a b']", "2", "results"
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import made
@@ -361,3 +362,38 @@ def test_two_folders_of_one_name_are_kept_apart(tmp_path):
 )
 def test_the_numbers_of_a_paper_stand_beside_its_own_experiments(name, printed):
     assert comparison([name], []).rows == ((name, printed, "not run", "–", "–", "–"),)
+
+
+def test_a_number_of_a_table_leads_to_its_records():
+    records = [record(0.95, seed, overrides={"training.epochs": 2}) for seed in (3, 4)]
+    mean = summarise(records)
+    table = Table(("a", "n"), ((mean.percent(), "2"), (mean.linked("x"), "–")))
+    first, second, *below = table.markdown().splitlines()[2:]
+    place = "https://github.com/mixem-book/mixem/tree/main/results/digits-mixem/epochs=2"
+    assert first.split("|")[1].strip() == f"[95.0 ± 0.0]({place})"
+    assert second.split("|")[1].strip() == f"[x]({place})"
+    command = "python -m mixem train digits/mixem --set training.epochs=2 --seed 3"
+    assert below == ["", f"Records made by `{command} --results results` and the like."]
+    assert "http" not in str(table) and "Records" not in str(table)
+
+
+def test_a_number_of_a_paper_leads_to_its_source():
+    lines = comparison(["stl10/mixem", "digits/mixem"], []).markdown().splitlines()
+    place = "https://github.com/mixem-book/mixem/blob/main/mixem/papers/mixem.json#headline"
+    assert lines[2].split("|")[2].strip() == f"[78]({place})"
+    assert lines[3].split("|")[2].strip() == "–"
+    assert len(lines) == 4  # nothing of ours, no command
+
+
+def test_commands_below_a_table_are_few():
+    names = [f"digits/{method}" for method in ("iic", "mixem", "simclr")]
+    records = [record(0.9, experiment=name) for name in names]
+    below = comparison(names, records).markdown().splitlines()[-1]
+    assert below.count("python -m mixem train") == 2
+
+
+def test_a_linked_text_is_a_text():
+    cell = summarise([record(0.9)]).percent()
+    assert cell == "90.0" and f"{cell} %" == "90.0 %"
+    again = pickle.loads(pickle.dumps(cell))
+    assert (again, again.place, again.command) == (cell, cell.place, cell.command)
