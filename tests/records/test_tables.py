@@ -374,7 +374,8 @@ def test_a_number_of_a_table_leads_to_its_records():
     assert second.split("|")[1].strip() == f"[x]({place})"
     command = "python -m mixem train digits/mixem --set training.epochs=2 --seed 3"
     assert below == ["", f"Records made by `{command} --results results` and the like."]
-    assert "http" not in str(table) and "Records" not in str(table)
+    assert "http" not in str(table)
+    assert "Records" not in str(table)
 
 
 def test_a_number_of_a_paper_leads_to_its_source():
@@ -394,6 +395,7 @@ def test_commands_below_a_table_are_few():
 
 def test_a_linked_text_is_a_text():
     cell = summarise([record(0.9)]).percent()
-    assert cell == "90.0" and f"{cell} %" == "90.0 %"
+    assert cell == "90.0"
+    assert f"{cell} %" == "90.0 %"
     again = pickle.loads(pickle.dumps(cell))
     assert (again, again.place, again.command) == (cell, cell.place, cell.command)
