@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -119,19 +120,20 @@ def test_fewer_pictures_than_clusters(photos, finished, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code", "message"),
+    ("wrong", "message"),
     [
-        ("training.accumulate=100", 2, "accumulate asks for 100 batches"),
-        ("views.crop_sides=(60,)", 2, "crop"),
-        ("training.learning_rate=1e15 training.epochs=3", 2, "became"),
+        (["training.accumulate=100"], "accumulate asks for 100 batches"),
+        (["views.crop_sides=(60,)"], "crop"),
+        (["training.learning_rate=1e30", "training.epochs=20"], "became nan"),
     ],
 )
-def test_what_was_refused_leaves_its_folder_free(photos, tmp_path, capsys, wrong, code, message):
+def test_what_was_refused_leaves_its_folder_free(photos, tmp_path, capsys, wrong, message):
     """Fault 16: the right command was then told that the folder holds another run."""
     arguments = ["--images", f"folder:{photos}", "--clusters", "3", "--out", str(tmp_path / "r")]
+    changes = [f"--set={setting}" for setting in wrong]
     capsys.readouterr()
-    changes = [f"--set={change}" for change in wrong.split()]
-    assert main(["train", "digits/simclr", *arguments, *SMALL, *changes]) == code
+    with warnings.catch_warnings(action="ignore"):  # of a collapse on the way
+        assert main(["train", "digits/simclr", *arguments, *SMALL, *changes]) == 2
     complaints = capsys.readouterr().err
     assert message in complaints
     assert complaints.startswith("mixem: ")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import NoneType
@@ -16,7 +17,7 @@ from mixem.training.config import TrainConfig
 
 __all__ = ["Experiment", "whole"]
 
-LARGEST = 2**53  # of a number: the last up to which float and int are the same
+LARGEST = 2**53  # of a whole number: the last up to which float and int are the same
 MOST_STARTS = 100_000  # of k-means: more would not end
 
 
@@ -241,7 +242,9 @@ def _like(path: str, value: Any, old: Any, hint: Any) -> Any:
     for part in value if kind is tuple else (value,):
         if isinstance(part, bool) and kind is tuple:
             raise InputError(f"{path} is {value!r}, in which {part} is no number; give numbers")
-        if isinstance(part, int | float) and not abs(part) <= LARGEST:  # nor is a NaN
+        if isinstance(part, float) and not math.isfinite(part):
+            raise InputError(f"{path} is {value!r}; give finite numbers")
+        if isinstance(part, int) and abs(part) > LARGEST:
             raise InputError(f"{path} is {value!r}; give numbers up to {LARGEST}")
     return value
 

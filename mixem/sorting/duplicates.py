@@ -86,7 +86,8 @@ class _Near:
     """
 
     def __init__(self, rows: torch.Tensor, limit: float):
-        self.rows, self.limit, self.short = rows, limit, None
+        self.rows, self.limit = rows, limit
+        self.short: torch.Tensor | None = None
         if len(rows) > BLOCK and rows.shape[1] > 2 * DIRECTIONS:
             sample = rows[:: -(-len(rows) // BLOCK)]
             _, vectors = torch.linalg.eigh(sample.T @ sample)  # the largest values are the last
