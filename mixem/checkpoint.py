@@ -21,6 +21,8 @@ from torch import nn
 from mixem.errors import InputError, memory_is_full, reason
 
 UNFINISHED = ".unfinished"  # ending of a file that is being written
+# What helps where a file of a run is damaged: its training command alone would find the record.
+ANEW = "restore it, or delete the folder and train again"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -68,18 +70,32 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, advice: str = "restore or delete it") -> Any:
     """Read a JSON file.
 
+    Args:
+        path: The file.
+        advice: What to do about a file that is damaged.
+
     Raises:
-        InputError: If it is missing or not JSON.
+        InputError: If it is missing, cannot be read now, is not JSON, or holds a NaN or a number
+            that is too large to be one.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(value, allow_nan=False)
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}; is the folder a finished run?") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}; restore or delete it") from error
+    except OSError as error:  # of the rights or the machine: the file itself may be whole
+        raise _not_now(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {reason(error)[:200]}; {advice}") from error
+    return value
+
+
+def _not_now(path: Path, error: OSError) -> InputError:
+    why = error.strerror or reason(error)[:200]
+    return InputError(f"cannot read {path}: {why}; mend that and try again")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -100,21 +116,32 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, onto the CPU.
 
     Raises:
-        InputError: If the file is not such a checkpoint, or a bit of it has changed.
+        InputError: If the file is not such a checkpoint, a bit of it has changed, or it cannot be
+            read now.
     """
     try:
         with zipfile.ZipFile(path) as file:  # whose sums torch.load does not compare
             if damaged := file.testzip():
-                raise ValueError(f"{damaged} in it is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file makes the unpickler raise whatever it leads it to.
-    except Exception as error:
+                raise InputError(f"{damaged} in it is damaged")
+    except OSError as error:
+        raise _not_now(path, error) from error
+    except Exception as error:  # whatever a damaged file leads to
         if memory_is_full(error):
             raise
         raise InputError(
             f"cannot read {path}: {reason(error)[:200]}; delete it to start anew"
         ) from error
-    if not isinstance(state, dict):
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if memory_is_full(error):
+            raise
+        # Not PyTorch's own words, which recommend to run what is in it.
+        raise InputError(
+            f"cannot read {path}: it holds what no checkpoint does, and nothing of it was run; "
+            "delete it to start anew"
+        ) from error
+    if not (isinstance(state, dict) and isinstance(state.get("identity", {}), dict)):
         raise InputError(f"{path} is not a checkpoint; delete it to start anew")
     return state
 
@@ -130,14 +157,17 @@ def load_weights(path: Path, module: nn.Module) -> None:
     """Load what :func:`save_weights` wrote; every name and shape has to fit.
 
     Raises:
-        InputError: If the file is missing, damaged or of another network.
+        InputError: If the file is missing, damaged or of another network, or cannot be read now.
     """
     try:
+        path.open("rb").close()  # safetensors says of a file without rights that it is not there
         module.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"cannot read {path}: {reason(error)[:200]}; train the run again"
-        ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read {path}: it is missing; {ANEW}") from error
+    except OSError as error:
+        raise _not_now(path, error) from error
+    except SafetensorError as error:
+        raise InputError(f"cannot read {path}: {reason(error)[:200]}; {ANEW}") from error
     except RuntimeError as error:
         if memory_is_full(error):
             raise

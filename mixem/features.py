@@ -4,7 +4,6 @@ They are written batch by batch. A process that was killed goes on after the las
 batches are always the same, so that the file is the same, too.
 """
 
-import copy
 import hashlib
 import json
 import os
@@ -29,15 +28,18 @@ from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
 from mixem.data.checks import shared
 from mixem.data.folder import _state, list_folder, list_pictures
-from mixem.data.picture import open_picture, raised_limit
+from mixem.data.picture import MACHINE, open_picture, raised_limit
 from mixem.data.root import data_root
+from mixem.devices import resolve_precision
 from mixem.errors import InputError
+from mixem.folding import folded
+from mixem.lock import locked
 from mixem.models.pretrained import Preprocessing, Pretrained, pretrained
 from mixem.progress import bar
 
 __all__ = ["Features", "features", "load_vectors", "prepare"]
 
-VERSION = 1  # part of the key; to be raised when the same pictures give other features
+VERSION = 2  # part of the key; to be raised when the same pictures give other features
 AHEAD = 2  # batches a worker that are begun before they are asked for
 GREY = 127  # what a picture is padded with: about 0 for the network
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -74,7 +76,7 @@ def features(
     cache: str | Path,
     size: int | None = None,
     fit: Literal["pad", "crop"] = "pad",
-    precision: Literal["bfloat16", "float32"] = "bfloat16",
+    precision: Literal["auto", "bfloat16", "float32"] = "auto",
     batch_size: int = 8,
     device: str | torch.device = "cpu",
     workers: int | None = None,
@@ -93,8 +95,9 @@ def features(
         size: Height and width that the network sees; by default what comes with it.
         fit: "pad" shows the whole picture on grey; "crop" cuts out the centre, as for the
             network's own scores.
-        precision: Of the network. bfloat16 is several times as fast where the processor has
-            instructions for it, and several times as slow elsewhere.
+        precision: Of the network. bfloat16 is several times as fast where the device has
+            instructions for it, and several times as slow on a processor without; "auto" is the
+            faster one.
         batch_size: Pictures at a time. On a CPU small batches are faster: what the layers hand on
             stays in the cache.
         device: Where the network computes.
@@ -116,9 +119,11 @@ def features(
             f"size is {size}, batch_size {batch_size} and fit {fit!r}; give at least 32, at least "
             "1, and 'pad' or 'crop'"
         )
+    if precision == "auto":
+        precision = "bfloat16" if _quick_in_bfloat16(torch.device(device)) else "float32"
     dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(precision)
     if dtype is None:
-        raise InputError(f"precision is {precision!r}; give 'bfloat16' or 'float32'")
+        raise InputError(f"precision is {precision!r}; give 'auto', 'bfloat16' or 'float32'")
     names, opened, fingerprint = _listed(pictures, size)
     description = {
         "version": VERSION,
@@ -140,24 +145,34 @@ def features(
         return prepare(picture(), network.preprocessing, size=size, fit=fit)
 
     if not (folder / "features.json").exists():
-        net = copy.deepcopy(network.network).to(device, dtype)
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        scale = [
-            torch.tensor(values, device=device).view(1, -1, 1, 1)
-            for values in (network.preprocessing.mean, network.preprocessing.std)
-        ]
-        seconds = _compute(
-            folder,
-            opened,
-            pixels,
-            lambda batch: _embed(net, batch, scale[0], scale[1], dtype),
-            width=network.out_features,
-            batch_size=batch_size,
-            workers=workers or os.cpu_count() or 1,
-            progress=progress,
-        )
-        _finish(folder, names, opened, pixels, description, seconds)
+        with locked(folder):  # two processes would write one file in turn
+            noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+            net = folded(network.network, noise).to(device, dtype)
+            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            scale = [
+                torch.tensor(values, device=device).view(1, -1, 1, 1)
+                for values in (network.preprocessing.mean, network.preprocessing.std)
+            ]
+            seconds = _compute(
+                folder,
+                opened,
+                pixels,
+                lambda batch: _embed(net, batch, scale[0], scale[1], dtype),
+                width=network.out_features,
+                batch_size=batch_size,
+                workers=workers or os.cpu_count() or 1,
+                progress=progress,
+            )
+            _finish(folder, names, opened, pixels, description, seconds)
     return _open(folder)
+
+
+def _quick_in_bfloat16(device: torch.device) -> bool:
+    """A GPU, or a processor that multiplies bfloat16 as such (AVX512-BF16 or AMX)."""
+    if device.type != "cpu":
+        return resolve_precision("auto", device) == "bfloat16"
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
+    return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
 def load_vectors(
@@ -318,7 +333,12 @@ def _compute(
     def attempt(picture: Picture) -> NDArray[np.uint8] | None:
         try:
             return pixels(picture)
-        except InputError:
+        except InputError as error:
+            if isinstance(fault := error.__cause__, OSError) and fault.errno in MACHINE:
+                raise InputError(
+                    f"a picture cannot be read now: {error}; that is a fault of the machine, mend "
+                    "it and try again"
+                ) from fault
             return None
 
     def work(batch: list[Picture]) -> NDArray[np.float16]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mixem.checkpoint import (
+    ANEW,
     UNFINISHED,
     load_weights,
     read_json,
@@ -31,6 +33,7 @@ from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, Experiment, get
 from mixem.experiments.build import Sets, build, load_sets, loader, start_of
 from mixem.fingerprint import hardware, source_fingerprint, versions
+from mixem.lock import locked
 from mixem.methods import Method
 from mixem.progress import bar, say
 from mixem.records import (
@@ -253,10 +256,10 @@ def run(
             sitting=sitting,
             sooner=_sooner(plan.experiment),
         )
-    if not training.complete:
-        return None
-    if leads():
-        _conclude(plan, training, begun, progress=sitting.progress)
+        if not training.complete:
+            return None
+        if leads():
+            _conclude(plan, training, begun, progress=sitting.progress)
     wait()
     return load_run(plan.folder)
 
@@ -311,8 +314,13 @@ def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: b
         found = scored(method)
         shown.update()
         for epoch in epochs if found.metrics else ():
-            scores = scored(_earlier(method, folder, epoch), main_only=True).metrics
-            curve.append(CurvePoint(epoch, scores or {}))
+            try:
+                earlier = _earlier(method, folder, epoch)
+            except InputError as error:  # all else of the run is whole
+                warnings.warn(f"{error}; the curve lacks epoch {epoch}", stacklevel=2)
+            else:
+                scores = scored(earlier, main_only=True).metrics
+                curve.append(CurvePoint(epoch, scores or {}))
             shown.update()
     save_weights(folder / "model.safetensors", method.to("cpu"))
     record = _record(plan, training, origin, found, tuple(curve))
@@ -322,6 +330,8 @@ def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: b
     write_atomically(folder / "log.jsonl", lambda file: file.write_text(lines, encoding="utf-8"))
     for leftover in folder.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
         leftover.unlink(missing_ok=True)
+    if not (folder / "config.json").exists():  # somebody deleted the folder under the training
+        write_json(folder / "config.json", plan.identity())
     write_record(folder / "record.json", record)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -348,7 +358,7 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give the --out of a finished run")
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json", ANEW)
     if not (folder / "record.json").exists():
         raise InputError(f"the run in {folder} is not finished; give its training command again")
     record = read_record(folder / "record.json")
@@ -360,13 +370,10 @@ def load_run(folder: str | Path) -> Run:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the run in {folder} is damaged ({error!r}); train it again") from error
+        raise InputError(f"the run in {folder} is damaged ({error!r}); {ANEW}") from error
     load_weights(weights := folder / "model.safetensors", method)
     if record.weights and _digest(weights) != record.weights:
-        raise InputError(
-            f"{weights} has changed since it was trained; delete the folder and train again, or "
-            "restore the file"
-        )
+        raise InputError(f"{weights} has changed since it was trained; {ANEW}")
     return Run(folder, method, experiment, record, history)
 
 
@@ -386,28 +393,33 @@ def default_folder(
 
 @contextmanager
 def _claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
-    """The folder is this run's own; it is given back if the run is refused before it begins."""
+    """The folder is this run's own, and this process's if it is to be trained.
+
+    It is given back if the run ends by an error before its first checkpoint.
+    """
     file = folder / "config.json"
-    new = leads() and not file.exists()
-    for name in ("record.json", "checkpoint.pt", "model.safetensors"):
-        if new and (folder / name).exists():  # of whichever run
-            raise InputError(
-                f"{folder} holds {name} and no config.json, so that nobody knows of which run it "
-                "is; choose another --out or delete the folder"
-            )
-    if new:
-        write_json(file, identity)
-    wait()
-    _require_same(folder, read_json(file), identity)
-    try:
-        yield
-    except InputError:
-        if new and not (folder / "checkpoint.pt").exists() and not (folder / "start").exists():
-            for name in ("config.json", "log.jsonl"):
-                (folder / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # something of the user's is in it
-                folder.rmdir()
-        raise
+    finished = (folder / "record.json").exists() and file.exists()
+    with locked(folder) if leads() and not finished else contextlib.nullcontext():
+        new = leads() and not file.exists()
+        for name in ("record.json", "checkpoint.pt", "model.safetensors"):
+            if new and (folder / name).exists():  # of whichever run
+                raise InputError(
+                    f"{folder} holds {name} and no config.json, so that nobody knows of which run "
+                    "it is; choose another --out or delete the folder"
+                )
+        if new:
+            write_json(file, identity)
+        wait()
+        _require_same(folder, read_json(file, ANEW), identity)
+        try:
+            yield
+        except Exception:  # refused, or ended before there was anything to keep
+            if new and not (folder / "checkpoint.pt").exists() and not (folder / "start").exists():
+                for name in ("config.json", "log.jsonl"):
+                    (folder / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something of the user's is in it
+                    folder.rmdir()
+            raise
 
 
 def _require_same(folder: Path, found: Any, identity: dict[str, Any]) -> None:

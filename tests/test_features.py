@@ -242,6 +242,18 @@ def test_features_beyond_float16_are_refused(tmp_path):
         embed(image_set(), tmp_path, replace(network(), network=Huge()))
 
 
+@pytest.mark.parametrize(
+    ("instructions", "wanted"), [((), "float32"), (("_is_amx_tile_supported",), "bfloat16")]
+)
+def test_the_faster_precision_is_taken(tmp_path, monkeypatch, instructions, wanted):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(
+            torch.cpu, name, lambda there=name in instructions: there, raising=False
+        )
+    found = embed(image_set(4), tmp_path, precision="auto")
+    assert found.description["precision"] == wanted
+
+
 def test_prepare():
     picture = Image.new("RGB", (100, 50), (200, 0, 0))
     padded = prepare(picture, HALF, size=40, fit="pad")

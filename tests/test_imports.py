@@ -29,7 +29,8 @@ ALLOWED = {
     "papers": set(),
     "devices": set(),
     "checkpoint": set(),
-    "features": {"checkpoint", "data", "models"},
+    "lock": set(),
+    "features": {"checkpoint", "data", "lock", "models"},
     "records": {"checkpoint", "papers", "schema"},
     "methods": {"clustering", "data", "distributed", "losses", "models"},
     "training": {
@@ -62,6 +63,7 @@ ALLOWED = {
         "distributed",
         "experiments",
         "fingerprint",
+        "lock",
         "methods",
         "records",
         "schema",

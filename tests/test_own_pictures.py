@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,35 @@ def test_fewer_pictures_than_clusters(photos, finished, tmp_path, capsys):
     assert found.rows[0].kind == "argmax p"
     assert "k-means" not in {row.kind for row in found.rows}
     assert found.metrics is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["training.accumulate=100"], "accumulate asks for 100 batches"),
+        (["views.crop_sides=(60,)"], "crop"),
+        (["training.learning_rate=1e30", "training.epochs=20"], "became nan"),
+    ],
+)
+def test_what_was_refused_leaves_its_folder_free(photos, tmp_path, capsys, wrong, message):
+    """Fault 16: the right command was then told that the folder holds another run."""
+    arguments = ["--images", f"folder:{photos}", "--clusters", "3", "--out", str(tmp_path / "r")]
+    changes = [f"--set={setting}" for setting in wrong]
+    capsys.readouterr()
+    with warnings.catch_warnings(action="ignore"):  # of a collapse on the way
+        assert main(["train", "digits/simclr", *arguments, *SMALL, *changes]) == 2
+    complaints = capsys.readouterr().err
+    assert message in complaints
+    assert complaints.startswith("mixem: ")
+    assert main(["train", "digits/simclr", *arguments, *SMALL]) == 0
+
+
+def test_the_recipes_for_folders_leave_no_snapshots(finished):
+    """Fault 21: five of them, which nobody had asked for."""
+    for name in ("photos/simclr", "photos/mixem", "photos/iic", "photos/imc-swav"):
+        assert get(name).training.snapshots == ()
+    names = sorted(file.name for file in finished.iterdir())
+    assert names == ["config.json", "log.jsonl", "model.safetensors", "record.json"]
 
 
 def test_the_record_names_the_folder_once(finished):

@@ -5,6 +5,7 @@ What the user can mend is one line on stderr and exit code 2.
 
 import argparse
 import ast
+import io
 import os
 import sys
 import warnings
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mixem
-from mixem.cli.pictures import add_commands, given_path, max_pixels_option
-from mixem.errors import InputError, memory_is_full, reason
+from mixem.cli.options import given, given_path, max_pixels_option, number
+from mixem.cli.pictures import add_commands
+from mixem.errors import InputError, memory_is_full, printable, reason
 from mixem.progress import working
 
 if TYPE_CHECKING:  # what trains takes seconds to import: each command does it for itself
@@ -29,12 +31,14 @@ __all__ = ["main"]
 SHOWN = 30  # classes and clusters of which a table is shown
 NAMED = 3  # classes that are named in a message
 STOPPED = 3  # exit code of a run that is not finished
+LONGEST = 500  # characters of a line on an error
 # Those of mixem.records, of images and of pixels, which need not be loaded for --help.
 METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    _prepare_streams()
     options = _parser().parse_args(arguments)
     try:
         doing = working(f"{options.name_of_command}: reading what it needs")
@@ -44,17 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("mixem: stopped; give the same command to go on", file=sys.stderr)
+        _complain("stopped; give the same command to go on")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `mixem list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
         return 0
     except (InputError, FloatingPointError, OSError) as error:
-        print(f"mixem: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except (RuntimeError, MemoryError) as error:
         if not memory_is_full(error):
-            raise
+            if not _of_the_others(error):
+                raise
+            _complain(
+                "the connection to the other processes has failed, mostly because one of them has "
+                f"ended; give the same command to go on ({reason(error)[:120]})"
+            )
+            return 2
         of_a_gpu = type(error).__name__ == "OutOfMemoryError"
         advice = "give --device cpu" if of_a_gpu else "close other programs or give fewer pictures"
         if options.command in (_train, _profile, _verify, _reproduce):
@@ -62,8 +72,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "give a smaller batch and as many more of them a step, such as --set "
                 "training.batch_size=128 --set training.accumulate=2; what was saved last is intact"
             )
-        print(f"mixem: the memory is full; {advice} ({reason(error)[:120]})", file=sys.stderr)
+        _complain(f"the memory is full; {advice} ({reason(error)[:120]})")
         return 2
+
+
+def _prepare_streams() -> None:
+    """What is closed takes everything; what knows few characters shows the others as escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(text: str) -> None:
+    """Print one line on stderr, of bounded length, whose end is the advice."""
+    line = printable(" ".join(text.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} ... {line[-190:]}"
+    print(f"mixem: {line}", file=sys.stderr)
+
+
+def _of_the_others(error: Exception) -> bool:
+    """Whether an error is of the connection between processes; most are plain RuntimeErrors."""
+    from mixem.distributed import processes
+
+    words = ("gloo", "nccl", "by peer", "connection", "broken pipe", "tcpstore")
+    return processes() > 1 and any(word in str(error).lower() for word in words)
 
 
 def _large_pictures(options: argparse.Namespace) -> AbstractContextManager[None]:
@@ -77,7 +113,7 @@ def _large_pictures(options: argparse.Namespace) -> AbstractContextManager[None]
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning as one line."""
-    print(f"mixem: {message}", file=sys.stderr)
+    _complain(str(message))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = command("list", _list, "list the experiments, or the settings of one")
     listing.add_argument(
-        "name", nargs="?", help="an experiment, to see each setting and its source"
+        "name", nargs="?", type=given, help="an experiment, to see each setting and its source"
     )
 
     train = command("train", _train, "train an experiment, or go on with it")
@@ -111,28 +147,34 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--start",
         "--start-from",  # as torchrun takes --start for its --start-method
-        type=Path,
+        type=given_path,
         help="finished run that gives the start",
     )
-    train.add_argument("--max-minutes", type=float, help="stop cleanly after this time")
+    train.add_argument("--max-minutes", type=number, help="stop cleanly after this time")
     train.add_argument(
-        "--checkpoint-seconds", type=float, default=30, help="least time between checkpoints"
+        "--checkpoint-seconds", type=number, default=30, help="least time between checkpoints"
     )
-    train.add_argument("--results", type=Path, help="also put the record into this folder")
+    train.add_argument("--results", type=given_path, help="also put the record into this folder")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
 
     queue = command("reproduce", _reproduce, "train what the book's tables lack, or list it")
     queue.add_argument("rows", nargs="*", metavar="ROW", help="rows of the list (default: all)")
     queue.add_argument("--list", action="store_true", help="the rows in order of value, and go")
-    queue.add_argument("--minutes", type=float, help="stop cleanly after this time")
+    queue.add_argument("--minutes", type=number, help="stop cleanly after this time")
     queue.add_argument(
-        "--fit-minutes", type=float, metavar="M",
+        "--fit-minutes", type=number, metavar="M",
         help="of a single row: scale the length of its training to this time",
     )  # fmt: skip
     queue.add_argument("--seed", type=int, default=0, help="of --fit-minutes")
-    queue.add_argument("--start", type=Path, help="finished run to start from, of --fit-minutes")
-    queue.add_argument("--images", help="other images in the same splits, such as folder:PATH")
-    queue.add_argument("--results", type=Path, default=Path("results"), help="folder of records")
+    queue.add_argument(
+        "--start", type=given_path, help="finished run to start from, of --fit-minutes"
+    )
+    queue.add_argument(
+        "--images", type=given, help="other images in the same splits, such as folder:PATH"
+    )
+    queue.add_argument(
+        "--results", type=given_path, default=Path("results"), help="folder of records"
+    )
     queue.add_argument("--quiet", action="store_true", help="no progress bar")
     _data_options(queue)
     _device_option(queue)
@@ -146,9 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     evaluate = command("evaluate", _evaluate, "score a finished run under every protocol")
-    evaluate.add_argument("run", type=Path, help="folder of the run")
-    evaluate.add_argument("--images", help="other images than the experiment's")
-    evaluate.add_argument("--split", help="split of --images (default: all of them)")
+    evaluate.add_argument("run", type=given_path, help="folder of the run")
+    evaluate.add_argument("--images", type=given, help="other images than the experiment's")
+    evaluate.add_argument("--split", type=given, help="split of --images (default: all of them)")
     evaluate.add_argument(
         "--yardsticks", action=argparse.BooleanOptionalAction,
         help="also score k-means on pixels and other yardsticks (default: for folders)",
@@ -159,24 +201,28 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(command, _device_option)
 
     verify = command("verify", _verify, "train the first epoch of records again and compare")
-    verify.add_argument("records", nargs="*", type=Path, help="files or folders (default: results)")
     verify.add_argument(
-        "--tolerance", type=float, default=0.02,
+        "records", nargs="*", type=given_path, help="files or folders (default: results)"
+    )
+    verify.add_argument(
+        "--tolerance", type=number, default=0.02,
         help="largest difference of a loss term on another machine (default: 0.02)",
     )  # fmt: skip
     _data_options(verify)
     _device_option(verify)
 
     tables = command("tables", _tables, "the papers' numbers beside the records")
-    tables.add_argument("--results", type=Path, help="folder of records (default: results)")
+    tables.add_argument("--results", type=given_path, help="folder of records (default: results)")
     tables.add_argument("--metric", choices=METRICS, default="accuracy")
     return parser
 
 
 def _experiment_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="an experiment; python -m mixem list shows them")
-    parser.add_argument("--images", help="other images than the experiment's, such as folder:PATH")
-    parser.add_argument("--split", help="split of --images (default: all of them)")
+    parser.add_argument(
+        "--images", type=given, help="other images than the experiment's, such as folder:PATH"
+    )
+    parser.add_argument("--split", type=given, help="split of --images (default: all of them)")
     parser.add_argument("--clusters", type=int, help="other number of clusters")
     parser.add_argument(
         "--pad", action="store_true",
@@ -201,8 +247,9 @@ def _precision_options(parser: argparse.ArgumentParser) -> None:
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, help="folder of the data sets (default: $MIXEM_DATA or ~/.cache/mixem)"
-    )
+        "--data", type=given_path,
+        help="folder of the data sets (default: $MIXEM_DATA or ~/.cache/mixem)",
+    )  # fmt: skip
     parser.add_argument("--download", action="store_true", help="fetch the data set if need be")
     max_pixels_option(parser)
 

@@ -2,14 +2,14 @@
 
 import argparse
 import io
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from mixem.cli.options import given, given_path, max_pixels_option, output
 from mixem.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mixem.runs import Run
     from mixem.sorting import ClusterTable
 
-__all__ = ["add_commands", "given_path", "max_pixels_option"]
+__all__ = ["add_commands"]
 
 FEW = 100  # pictures: below, a network that normalises with the pictures given is unsure
 NAMED = 5  # skipped files that are named; the rest is a number
@@ -41,7 +41,7 @@ def add_commands(command: Any, device_option: Any) -> None:
         help="another number of clusters, by k-means on the features of the run",
     )  # fmt: skip
     predict.add_argument(
-        "--out", type=_output,
+        "--out", type=output,
         help="CSV file (default: the terminal); of a run that sorts pixels, folder of the maps",
     )  # fmt: skip
     _results(predict)
@@ -59,12 +59,12 @@ def add_commands(command: Any, device_option: Any) -> None:
     sort.add_argument("--out", type=given_path, required=True, help="folder for table and page")
     sort.add_argument("--clusters", type=int, help="how many (default: a number is proposed)")
     sort.add_argument(
-        "--network", default="efficientnet-lite0",
+        "--network", type=given, default="efficientnet-lite0",
         help="efficientnet-lite0 (default), efficientnet-lite2, torchvision:NAME or timm:NAME",
     )  # fmt: skip
-    sort.add_argument("--weights", type=Path, help="file with the weights of the network")
+    sort.add_argument("--weights", type=given_path, help="file with the weights of the network")
     sort.add_argument("--seed", type=int, default=0)
-    sort.add_argument("--data", type=Path, help="where features are kept")
+    sort.add_argument("--data", type=given_path, help="where features are kept")
     max_pixels_option(sort)
     sort.add_argument("--quiet", action="store_true", help="no progress bar")
     how = sort.add_mutually_exclusive_group()
@@ -74,78 +74,49 @@ def add_commands(command: Any, device_option: Any) -> None:
 
     embed = command("embed", _embed, "write the features of pictures to a file")
     _source(embed)
-    embed.add_argument("--out", type=Path, required=True, help="features.npy, or .csv")
+    embed.add_argument("--out", type=given_path, required=True, help="features.npy, or .csv")
     device_option(embed)
 
     choose = command("choose-k", _choose_k, "try numbers of clusters, and propose one")
     _source(choose)
     choose.add_argument("--from", type=int, default=2, dest="first", help="least k (default: 2)")
     choose.add_argument("--to", type=int, default=20, dest="last", help="largest k (default: 20)")
-    choose.add_argument("--plot", type=Path, help="picture of the signals, such as k.png")
+    choose.add_argument("--plot", type=given_path, help="picture of the signals, such as k.png")
     device_option(choose)
 
     picture_map = command("map", _map, "draw a map on which similar pictures are neighbours")
     _source(picture_map)
-    picture_map.add_argument("--out", type=Path, required=True, help="map.png")
+    picture_map.add_argument("--out", type=given_path, required=True, help="map.png")
     picture_map.add_argument("--most", type=int, default=2000, help="pictures (default: 2000)")
     device_option(picture_map)
 
     cache = command("cache", _cache, "list the decoded folders that are kept, or delete them")
-    cache.add_argument("--data", type=Path, help="where they lie (default: as for training)")
+    cache.add_argument("--data", type=given_path, help="where they lie (default: as for training)")
     cache.add_argument("--delete", action="store_true", help="delete all of them")
-
-
-class _Output(type(Path())):  # type: ignore[misc]
-    """A path that remembers whether it was given as that of a folder."""
-
-    folder = False
-
-
-def _output(text: str) -> Path:
-    path = _Output(text)
-    path.folder = text.endswith(("/", os.sep))
-    return path
-
-
-def given(text: str) -> str:
-    """Text of an option that must not be empty, as that of a shell's unset variable is."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; give a path")
-    return text
-
-
-def given_path(text: str) -> Path:
-    """A path that is not empty, which would be the current folder."""
-    return Path(given(text))
 
 
 def _places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", type=given, help="a folder of pictures, or pictures")
-    parser.add_argument("--data", type=Path, help="folder of the cache of large folders")
+    parser.add_argument("--data", type=given_path, help="folder of the cache of large folders")
     max_pixels_option(parser)
-
-
-def max_pixels_option(parser: argparse.ArgumentParser) -> None:
-    """Give a command that reads folders ``--max-pixels``."""
-    parser.add_argument(
-        "--max-pixels", type=int, metavar="N",
-        help="also read pictures of up to N pixels (default: Pillow's limit, about 89 million)",
-    )  # fmt: skip
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
+        type=given,
         help="folder of a finished run, or a pretrained network: efficientnet-lite0, "
         "efficientnet-lite2, torchvision:NAME, timm:NAME",
     )
     _places(parser)
-    parser.add_argument("--weights", type=Path, help="file with the weights of the network")
+    parser.add_argument("--weights", type=given_path, help="file with the weights of the network")
 
 
 def _results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gallery", type=Path, help="a page to look at, such as gallery.html")
-    parser.add_argument("--sort-into", type=Path, help="folder for a folder of each cluster")
+    parser.add_argument(
+        "--gallery", type=given_path, help="a page to look at, such as gallery.html"
+    )
+    parser.add_argument("--sort-into", type=given_path, help="folder for a folder of each cluster")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", action="store_true", help="copy into them (default)")
     how.add_argument("--link", action="store_true", help="put symbolic links there")
@@ -225,10 +196,10 @@ def _predict(options: argparse.Namespace) -> int:
     finished = load_run(options.run)
     method = finished.method.to(resolve_device(options.device))
     if method.sorts == "pixels":
-        if options.clusters:
+        if options.clusters is not None:
             raise InputError("--clusters is for runs that sort whole pictures; leave it out")
         return _predict_maps(options, method)
-    if options.overlay or options.side:
+    if options.overlay or options.side is not None:
         raise InputError(
             f"{finished.record.experiment} sorts whole pictures; leave --overlay and --side out"
         )
@@ -237,7 +208,7 @@ def _predict(options: argparse.Namespace) -> int:
     pictures = _seen_by(finished, options)
     images = pictures.images
     names = finished.record.data.class_names
-    if options.clusters:
+    if options.clusters is not None:
         found = table(images.files, distances=_anew(method, images.images, options.clusters))
     elif method.clusters_itself:
         found = table(
@@ -248,9 +219,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.out:
         write_table(found, options.out)
     elif not (options.gallery or options.sort_into):
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
-            sys.stdout.reconfigure(errors="surrogateescape")
-        write_table(found, sys.stdout)
+        write_table(found, _for_csv())
     if method.needs_a_batch and len(images) < FEW:
         print(
             f"mixem: this network normalises with the pictures given together, and {len(images)} "
@@ -262,6 +231,13 @@ def _predict(options: argparse.Namespace) -> int:
     report_skipped(images)
     print(f"mixem: {len(images)} pictures sorted, {len(images.skipped)} skipped", file=sys.stderr)
     return 0
+
+
+def _for_csv() -> TextIO:
+    """The standard output; in a file or a pipe it is UTF-8 and keeps the bytes of names."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    return sys.stdout
 
 
 def _seen_by(finished: "Run", options: argparse.Namespace) -> Pictures:
@@ -323,7 +299,7 @@ def _predict_maps(options: argparse.Namespace, method: "Method") -> int:
             write_map(found, options.out, k=method.clusters, overlay=options.overlay)
     if not rows:
         raise InputError(f"none of {skipped} pictures could be read")
-    write_shares(rows, options.out / "shares.csv" if options.out else sys.stdout)
+    write_shares(rows, options.out / "shares.csv" if options.out else _for_csv())
     print(f"mixem: {len(rows)} pictures mapped, {skipped} skipped", file=sys.stderr)
     return 0
 

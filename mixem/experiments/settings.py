@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import NoneType
@@ -15,6 +16,9 @@ from mixem.schema import from_json, hints, kinds, to_json
 from mixem.training.config import TrainConfig
 
 __all__ = ["Experiment", "whole"]
+
+LARGEST = 2**53  # of a whole number: the last up to which float and int are the same
+MOST_STARTS = 100_000  # of k-means: more would not end
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class Experiment:
         if method.trains != bool(self.training.epochs):
             wanted = "at least 1" if method.trains else f"0, for {self.method} trains nothing"
             raise InputError(f"epochs is {self.training.epochs}; give {wanted}")
+        if self.protocol.n_init > MOST_STARTS:
+            raise InputError(
+                f"{self.protocol.n_init} starts of k-means; give at most {MOST_STARTS}"
+            )
         if self.start and not method.takes_start:
             raise InputError(f"{self.method} begins from random weights; leave start out")
         if self.protocol.init == "components" and not method.has_components:
@@ -223,14 +231,21 @@ def _like(path: str, value: Any, old: Any, hint: Any) -> Any:
     if kind in (Any, Literal):  # its owner checks the value
         kind = type(old)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) <= LARGEST else value
     if kind is tuple and isinstance(value, list | int | float | str):
-        return tuple(value) if isinstance(value, list) else (value,)
+        value = tuple(value) if isinstance(value, list) else (value,)
     if type(value) is not kind:
         like = "" if old is None else f" like {old!r}"
         raise InputError(
             f"{path} is {value!r}, of type {type(value).__name__}; give a {kind.__name__}{like}"
         )
+    for part in value if kind is tuple else (value,):
+        if isinstance(part, bool) and kind is tuple:
+            raise InputError(f"{path} is {value!r}, in which {part} is no number; give numbers")
+        if isinstance(part, float) and not math.isfinite(part):
+            raise InputError(f"{path} is {value!r}; give finite numbers")
+        if isinstance(part, int) and abs(part) > LARGEST:
+            raise InputError(f"{path} is {value!r}; give numbers up to {LARGEST}")
     return value
 
 

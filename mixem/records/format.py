@@ -33,6 +33,7 @@ __all__ = [
     "write_record",
 ]
 
+ROUNDING = 1e-6  # of a score above 1
 FORMAT = 2
 METRICS = ("accuracy", "nmi", "ari")
 PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
@@ -311,8 +312,13 @@ def read_record(path: Path) -> Record:
             raise TypeError(f"its format is {number!r}, and 1 to {FORMAT} are read here")
         if number == 1:
             values = _from_format_1(values)
-        return from_json(Record, values)
-    except (KeyError, TypeError) as error:
+        record = from_json(Record, values)
+        for row in record.protocols:
+            for name, score in (row.scores or {}).items():
+                if not -1 - ROUNDING <= score <= 1 + ROUNDING:
+                    raise TypeError(f"{name} is {score:g}, no score")
+        return record
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a record ({error}); restore it or move it elsewhere"
         ) from error

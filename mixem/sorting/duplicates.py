@@ -15,6 +15,8 @@ from mixem.errors import InputError
 __all__ = ["near_duplicates", "same_files"]
 
 BLOCK = 2048  # rows compared with as many others at a time: 16 MB of cosines
+DIRECTIONS = 64  # in which rows are compared first, if there are more than a block of them
+FEW = 16  # pairs a row that are then compared whole, one by one; of more, all are
 SIDE = 16  # pixels of a side at which pictures are compared
 OF_FEATURES, OF_PIXELS = 0.95, 0.99
 ROUNDING = 1e-5  # of cosines in float32
@@ -27,7 +29,9 @@ def near_duplicates(
 
     The first picture of a group stands for it, and every other one is similar to that: groups are
     no chains, in which the ends have nothing in common. All pairs are compared, exactly, in blocks:
-    beside one float32 copy of ``x`` the memory does not grow with N.
+    beside one float32 copy of ``x`` the memory hardly grows with N. Most pairs are ruled out by
+    their components in a few directions, and by the length of what is left, which bound the cosine
+    from above.
 
     Of features the similarity is the cosine. Of pixels it is the correlation of the pictures,
     16 pixels wide: it sees through another size, compression or brightness, but not through
@@ -54,23 +58,59 @@ def near_duplicates(
     similarity = usual if similarity is None else similarity
     if not 0 < similarity <= 1:
         raise InputError(f"similarity is {similarity}; give a number above 0, at most 1")
-    limit = similarity - ROUNDING
+    near = _Near(rows, similarity - ROUNDING)
     first = torch.arange(len(rows))  # who stands for each row
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        own = first[start : start + BLOCK]
-        for other in range(0, start, BLOCK):
-            numbers = torch.arange(other, other + BLOCK)
-            stands = first[other : other + BLOCK] == numbers
-            near = (block @ rows[other : other + BLOCK].T >= limit) & stands
-            new = near.any(1) & (own >= start)
-            own[new] = other + near[new].int().argmax(1)
-        near = (block @ block.T >= limit).tril(-1)
-        for i in torch.nonzero(near.any(1) & (own >= start))[:, 0].tolist():
-            stands = own == torch.arange(start, start + len(block))
-            if (candidates := near[i] & stands).any():
-                own[i] = start + int(candidates.int().argmax())
+    leaders: list[torch.Tensor] = []  # who stands for itself, block by block
+    for left in torch.arange(len(rows)).split(BLOCK):
+        for others in leaders:
+            found = near(left, others)
+            if (hit := found.any(1)).any():
+                first[left[hit]] = others[found[hit].int().argmax(1)]
+                left = left[~hit]
+        found = near(left, left).tril(-1)
+        stands = torch.ones(len(left), dtype=torch.bool)
+        for i in torch.nonzero(found.any(1))[:, 0].tolist():
+            if (candidates := found[i] & stands).any():
+                first[left[i]] = left[int(candidates.int().argmax())]
+                stands[i] = False
+        leaders.append(left[stands])
     return _groups(enumerate(first.tolist()))
+
+
+class _Near:
+    """Tells which rows are similar.
+
+    Args:
+        rows: float32 ``(N, D)`` of length 1 or 0.
+        limit: Least product of similar rows.
+    """
+
+    def __init__(self, rows: torch.Tensor, limit: float):
+        self.rows, self.limit = rows, limit
+        self.short: torch.Tensor | None = None
+        if len(rows) > BLOCK and rows.shape[1] > 2 * DIRECTIONS:
+            sample = rows[:: -(-len(rows) // BLOCK)]
+            _, vectors = torch.linalg.eigh(sample.T @ sample)  # the largest values are the last
+            self.short = torch.cat([_short(p, vectors[:, -DIRECTIONS:]) for p in rows.split(BLOCK)])
+
+    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Whether each of the rows ``a`` is similar to each of the rows ``b``, bool ``(a, b)``."""
+        if self.short is not None:
+            found = self.short[a] @ self.short[b].T >= self.limit - ROUNDING
+            pairs = found.nonzero()
+            if len(pairs) <= FEW * BLOCK:
+                for i, j in (part.T for part in pairs.split(BLOCK)):
+                    products = (self.rows[a[i]] * self.rows[b[j]]).sum(1)
+                    found[i, j] = products >= self.limit
+                return found
+        return self.rows[a] @ self.rows[b].T >= self.limit
+
+
+def _short(rows: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """Components of rows, and the length of the rest: products of such are not below the rows'."""
+    within = rows @ directions
+    rest = (rows.square().sum(1) - within.square().sum(1)).clamp_min(0).sqrt()
+    return torch.cat([within, rest[:, None]], 1)
 
 
 def same_files(folder: str | Path, files: Sequence[str]) -> tuple[NDArray[np.int64], ...]:
@@ -114,17 +154,21 @@ def _rows(x: ArrayLike | torch.Tensor) -> tuple[torch.Tensor, float]:
     given = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
     given = given.detach().cpu()
     if given.ndim == 4 and given.dtype == torch.uint8 and len(given):
-        small = [adaptive_avg_pool2d(p.float(), SIDE).flatten(1) for p in given.split(BLOCK)]
-        rows = torch.cat(small)
-        rows -= rows.mean(1, keepdim=True)
-        usual = OF_PIXELS
+        if all(bool((part == part[:, :1]).all()) for part in given.split(BLOCK)):
+            given = given[:, :1]  # grey pictures in three channels say all in one
+        rows, usual = torch.empty(len(given), given.shape[1] * SIDE**2), OF_PIXELS
+        for part, pixels in zip(rows.split(BLOCK), given.split(BLOCK), strict=True):
+            part[:] = adaptive_avg_pool2d(pixels.float(), SIDE).flatten(1)
+            part -= part.mean(1, keepdim=True)
     elif given.ndim == 2 and given.numel() and not given.is_complex():
-        rows, usual = given.float(), OF_FEATURES
+        rows, usual = given.to(torch.float32, copy=True), OF_FEATURES
     else:
         raise InputError(
             f"{given.dtype} of shape {tuple(given.shape)}; give features (N, D) or uint8 pixels "
             "(N, C, h, w)"
         )
-    if not rows.isfinite().all():
-        raise InputError("features are not finite; the network has probably diverged")
-    return normalize(rows, dim=1, eps=1e-6), usual
+    for part in rows.split(BLOCK):
+        if not part.isfinite().all():
+            raise InputError("features are not finite; the network has probably diverged")
+        part[:] = normalize(part, dim=1, eps=1e-6)
+    return rows, usual

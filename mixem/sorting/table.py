@@ -7,6 +7,7 @@ Distances do, and so do logarithms of probabilities, computed without rounding t
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -179,22 +180,22 @@ def write_table(found: ClusterTable, where: Path | TextIO) -> None:
     """
     names = [guarded(name, "'") for name in found.names]
     columns = ["file", "cluster", "second", "margin", "rank", "distance"]
-    rows: list[list[Any]] = [columns + ["cluster_name", "second_name"] * bool(names)]
-    for i, file in enumerate(found.files):
+
+    def row(i: int) -> list[Any]:
         cluster, second = int(found.clusters[i]), int(found.second[i])
         alone = second < 0
-        row: list[Any] = [
-            guarded(file, "./"),
+        cells: list[Any] = [
+            guarded(found.files[i], "./"),
             cluster,
             "" if alone else second,
             "" if alone else _short(found.margin[i]),
             int(found.rank[i]),
             _short(found.distance[i]),
         ]
-        if names:
-            row += [names[cluster], "" if alone else names[second]]
-        rows.append(row)
-    write_csv(rows, where)
+        return [*cells, names[cluster], "" if alone else names[second]] if names else cells
+
+    head = columns + ["cluster_name", "second_name"] * bool(names)
+    write_csv(chain([head], map(row, range(len(found)))), where)
 
 
 def write_csv(rows: Iterable[Sequence[Any]], where: Path | TextIO) -> None:

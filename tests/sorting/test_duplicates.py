@@ -38,24 +38,52 @@ def test_groups_are_no_chains() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("block", [1, 3, 7, 64])
-@pytest.mark.parametrize("similarity", [0.5, 0.8, 0.95])
-def test_blocks_are_as_one_slow_loop(monkeypatch, block, similarity) -> None:
-    monkeypatch.setattr(duplicates, "BLOCK", block)
-    x = np.random.default_rng(0).normal(size=(60, 3))
+def slowly(x, similarity) -> list[list[int]]:
+    """One after the other: to the first group whose first picture is similar."""
     h = x / np.linalg.norm(x, axis=1, keepdims=True)
     groups: list[list[int]] = []
-    for i in range(60):
+    for i in range(len(x)):
         for group in groups:
             if h[i] @ h[group[0]] >= similarity:
                 group.append(i)
                 break
         else:
             groups.append([i])
-    expected = sorted([g for g in groups if len(g) > 1], key=lambda g: (-len(g), g[0]))
+    return sorted([g for g in groups if len(g) > 1], key=lambda g: (-len(g), g[0]))
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 64])
+@pytest.mark.parametrize("similarity", [0.5, 0.8, 0.95])
+def test_blocks_are_as_one_slow_loop(monkeypatch, block, similarity) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK", block)
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    expected = slowly(x, similarity)
     assert expected
     assert lists(near_duplicates(x, similarity=similarity)) == expected
     assert lists(near_duplicates(torch.from_numpy(x), similarity=similarity)) == expected
+
+
+@pytest.mark.parametrize("few", [0, 16])
+@pytest.mark.parametrize("similarity", [0.6, 0.9, 0.99])
+def test_few_directions_are_as_one_slow_loop(monkeypatch, few, similarity) -> None:
+    for name, value in {"BLOCK": 13, "DIRECTIONS": 4, "FEW": few}.items():
+        monkeypatch.setattr(duplicates, name, value)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 20))[rng.integers(8, size=100)]
+    x += rng.normal(size=x.shape) * rng.choice([0.01, 0.1, 0.3], size=(100, 1))
+    x[50] = 0
+    with np.errstate(invalid="ignore"):
+        expected = slowly(x, similarity)
+    assert len(expected) > 3
+    assert lists(near_duplicates(x, similarity=similarity)) == expected
+
+
+def test_grey_pictures_are_compared_alike_in_one_channel_and_in_three() -> None:
+    grey = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (30, 1, 20, 20), np.uint8))
+    grey[20] = (grey[3].float() * 0.7).byte()
+    found = lists(near_duplicates(grey))
+    assert found == [[3, 20]]
+    assert lists(near_duplicates(grey.expand(-1, 3, -1, -1))) == found
 
 
 def test_all_alike_are_one_group() -> None:

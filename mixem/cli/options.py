@@ -1,0 +1,52 @@
+"""What the options of several commands share: paths and numbers that are checked at once."""
+
+import argparse
+import math
+import os
+from pathlib import Path
+
+__all__ = ["Output", "given", "given_path", "max_pixels_option", "number", "output"]
+
+
+def given(text: str) -> str:
+    """Text of an option that must not be empty, as that of a shell's unset variable is."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give a path or a name")
+    return text
+
+
+def given_path(text: str) -> Path:
+    """A path that is not empty, which would be the current folder."""
+    return Path(given(text))
+
+
+class Output(type(Path())):  # type: ignore[misc]
+    """A path that remembers whether it was given as that of a folder."""
+
+    folder = False
+
+
+def output(text: str) -> Path:
+    """A path to write to."""
+    path = Output(given(text))
+    path.folder = text.endswith(("/", os.sep))
+    return path
+
+
+def number(text: str) -> float:
+    """A number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r}; give a number from 0 on")
+    return value
+
+
+def max_pixels_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command that reads folders ``--max-pixels``."""
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N",
+        help="also read pictures of up to N pixels (default: Pillow's limit, about 89 million)",
+    )  # fmt: skip
