@@ -450,7 +450,7 @@ def test_small_views_can_be_changed():
         ({"entropy_weight": -1.0}, "entropy_weight is -1.0"),
         ({"penalty_weight": float("nan")}, "penalty_weight is nan"),
         ({"temperature": 0.0}, "temperature is 0.0; give a positive number"),
-        ({"epsilon": float("inf")}, "epsilon is inf; give a positive number"),
+        ({"epsilon": float("inf")}, "epsilon is inf; give finite numbers"),
     ],
     ids=str,
 )
