@@ -272,7 +272,7 @@ class Record:
 
     @property
     def place(self) -> str:
-        """Where it lies below the folder of all records: NAME, or NAME/VARIANT."""
+        """Its folder below that of all records, NAME or NAME/VARIANT."""
         return "/".join(filter(None, (self.experiment.replace("/", "-"), _slug(self.variant))))
 
     @property
