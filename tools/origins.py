@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 
 def anchor(place: str) -> str:
-    """Return the name of a place in the repository on the pages."""
-    return place.replace("#", "/")
+    """Return the name of a place in the repository on the pages, which is a CSS name as well."""
+    return re.sub("[^A-Za-z0-9]+", "-", place).strip("-")
 
 
 def write(source: Path, root: Path) -> None:

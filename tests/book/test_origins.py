@@ -116,7 +116,9 @@ def test_every_number_leads_to_its_record_in_two_clicks(html: Path) -> None:
                     file, _, line = file.partition("#L")
                     text = (build_book.ROOT / file).read_text("utf8").splitlines()
                     if line:
-                        assert fragment.rsplit("/")[-1] in text[int(line) - 1]
+                        key = re.search('"key": "(.+?)"', text[int(line) - 1])
+                        assert key, link
+                        assert fragment.endswith(origins.anchor(key[1])), link
                 seen += 1
     assert seen > 200
 
@@ -126,6 +128,14 @@ def test_every_record_has_its_row(html: Path) -> None:
     files = {p.relative_to(build_book.ROOT) for p in (build_book.ROOT / "results").rglob("*.json")}
     shown = re.findall(rf'href="{REPOSITORY}/blob/main/([^"]+\.json)"', text)
     assert sorted(shown) == sorted(p.as_posix() for p in files)
+
+
+def test_every_place_has_a_name_of_its_own_that_css_takes(html: Path) -> None:
+    for page in (origins.OURS, origins.THEIRS):
+        names = re.findall(r'<div id="([^"]+)">', (html / f"{page}.html").read_text("utf8"))
+        assert len(names) > 20
+        assert len(set(names)) == len(names)
+        assert all(re.fullmatch("[A-Za-z][A-Za-z0-9-]*", name) for name in names)
 
 
 def test_links_lead_to_places_that_are_there(html: Path) -> None:
