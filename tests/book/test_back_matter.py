@@ -70,7 +70,7 @@ def test_the_committed_chapters_have_what_the_pages_show() -> None:
 def test_the_pages_of_the_book_are_complete(html: Path) -> None:
     index = (html / "index.html").read_text("utf8")
     assert "<!--" not in index.partition("<article")[2].partition("</article")[0]
-    assert "records.html#results/digits-mixem" in index
+    assert "records.html#results-digits-mixem" in index
     left = [n for n in EXPERIMENTS if not records_of(load_records(build_book.ROOT / "results"), n)]
     coverage = (html / "coverage.html").read_text("utf8")
     assert all(f">{name}<" in coverage for name in left)
