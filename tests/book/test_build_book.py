@@ -39,12 +39,13 @@ def test_a_chapter_that_was_not_run_can_be_the_committed_one(
     chapters = tmp_path / "run"
     chapters.mkdir()
     committed = sorted((build_book.ROOT / "chapters").glob("*.ipynb"))
-    (chapters / committed[0].name).write_text("run")
+    run = committed[0].read_text("utf8") + "\n"
+    (chapters / committed[0].name).write_text(run, "utf8")
     with pytest.raises(FileNotFoundError):
         build_book.stage(chapters, tmp_path / "source")
     build_book.stage(chapters, tmp_path / "source", partly=True)
     staged = tmp_path / "source" / "chapters"
-    assert (staged / committed[0].name).read_text() == "run"
+    assert (staged / committed[0].name).read_text("utf8") == run
     assert (staged / committed[1].name).read_bytes() == committed[1].read_bytes()
     said = capsys.readouterr().err
     assert f"chapters/{committed[1].name} is the committed one" in said
