@@ -87,9 +87,14 @@ class Pass:
         self.name, self.pixels, self.accumulate = name, pixels, config.accumulate
         self.batch = config.batch_for(images)
         if self.batch % processes():
+            most = len(images) - len(images) % processes()
             raise InputError(
                 f"a batch of {self.batch} images for {processes()} processes; "
-                "give a batch_size that is a multiple of their number"
+                + (
+                    f"give a batch_size that is a multiple of their number, at most {most}"
+                    if most
+                    else "start no more processes than there are images"
+                )
             )
         self.steps = len(images) // (self.batch * config.accumulate)
         labels = method.targets(images)
