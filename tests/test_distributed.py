@@ -200,9 +200,9 @@ def test_when_one_process_is_killed_the_others_end_and_the_run_goes_on(
     assert not [pid for pid in others.values() if (Path("/proc") / str(pid)).exists()]
     ours = printed.partition("torch/distributed")[0]  # below it is a table of torchrun's own
     assert "Traceback" not in ours
-    assert ours.count("mixem: ") <= 1
-    if "mixem: " in ours:
-        assert "one of them has ended; give the same command to go on" in ours
+    lines = [line for line in ours.splitlines() if line.startswith("mixem: ")]
+    assert len(lines) <= 1  # of the survivor, which hears of it by the connection or torchrun
+    assert all("give the same command to go on" in line for line in lines)
     assert not (out / "record.json").exists()
     assert 0 < load_checkpoint(out / "checkpoint.pt")["step"] < 2 * (1797 // 32)
     torchrun(2, *train(out, "--checkpoint-seconds=0"))
