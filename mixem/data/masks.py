@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixem.data.folder import Folder, read_folder
+from mixem.data.picture import of_the_machine
 from mixem.errors import InputError
 
 IGNORED = 255  # in a mask: a pixel whose class nobody says, as in PASCAL VOC
@@ -92,6 +93,8 @@ def _read_mask(path: Path, picture: Path, size: int) -> NDArray[np.uint8]:
             with Image.open(path) as mask:
                 mask.load()
         except (OSError, SyntaxError, ValueError) as error:
+            if of_the_machine(error):
+                raise
             raise InputError(f"the mask {str(path)!r} cannot be read: {error}") from error
         with Image.open(picture) as image:
             turned = image.getexif().get(0x0112, 1) >= 5  # EXIF: width and height change places

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from mixem.data.folder import read_folder
-from mixem.data.picture import decode
+from mixem.data.picture import decode, of_the_machine
 from mixem.data.root import data_root
 from mixem.errors import InputError
 
@@ -113,7 +113,7 @@ def read_source(
     except InputError:
         raise
     except (OSError, RuntimeError) as error:
-        if "memory" in str(error):
+        if "memory" in str(error) or of_the_machine(error):
             raise
         raise InputError(_missing(name, source, where, download, error)) from error
     except (AssertionError, EOFError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mixem.errors import InputError
+from mixem.errors import InputError, memory_is_full
 
 __all__ = ["Preprocessing", "Pretrained", "pretrained"]
 
@@ -151,6 +151,8 @@ def _torchvision(name: str, model: str, weights: str | Path | None) -> Pretraine
         try:
             state = own.get_state_dict(progress=False, check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
+            if memory_is_full(error):
+                raise
             raise InputError(
                 f"the weights {own.url} cannot be fetched ({_reason(error)}); fetch them elsewhere "
                 "and give the file as weights"
@@ -191,6 +193,8 @@ def _timm(name: str, model: str, weights: str | Path | None) -> Pretrained:
             "give the file as weights"
         ) from error
     except RuntimeError as error:
+        if memory_is_full(error):
+            raise
         raise InputError(
             f"timm cannot make {model!r}: {_reason(error)}; give another name"
         ) from error
@@ -261,6 +265,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             "opened; save the network's state_dict() alone"
         ) from error
     except Exception as error:  # a damaged file makes the readers raise whatever it leads them to
+        if memory_is_full(error):
+            raise
         raise InputError(f"cannot read the weights {str(path)!r}: {_reason(error)}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

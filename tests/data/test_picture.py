@@ -15,7 +15,7 @@ import torchvision.transforms.v2.functional as tvf
 from PIL import Image, ImageOps
 
 from mixem.data import decode
-from mixem.data.picture import _Budget, read_picture, top_of
+from mixem.data.picture import _Budget, open_picture, read_picture, top_of
 from mixem.errors import InputError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -437,8 +437,9 @@ def test_a_fault_of_the_machine_is_not_the_pictures(tmp_path: Path, monkeypatch,
 
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "open", fail)
-    with pytest.raises(OSError, match="a fault"):
-        decode(tmp_path / "a.png", 4, 1)
+    for read in (lambda path: decode(path, 4, 1), lambda path: open_picture(path, 32)):
+        with pytest.raises(OSError, match="a fault"):
+            read(tmp_path / "a.png")
 
 
 def test_a_full_memory_is_not_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -447,9 +448,14 @@ def test_a_full_memory_is_not_the_pictures(tmp_path: Path, monkeypatch: pytest.M
 
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.setattr("PIL.Image.Image.resize", fail)
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    with pytest.raises(MemoryError):
-        decode(tmp_path / "a.png", 4, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.ImageFile.ImageFile.load", fail)
+        with pytest.raises(MemoryError):
+            decode(tmp_path / "a.png", 4, 1)
+    with monkeypatch.context() as patch:  # it would have been left lying on its side
+        patch.setattr("PIL.Image.Image.getexif", fail)
+        with pytest.raises(MemoryError):
+            open_picture(tmp_path / "a.png", 32)
 
 
 def test_threads_share_a_budget_of_pixels():
