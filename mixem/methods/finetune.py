@@ -10,7 +10,15 @@ from torch import nn
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet
 from mixem.errors import InputError
-from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.base import (
+    Clustering,
+    Method,
+    MethodSettings,
+    Step,
+    at_least,
+    extract,
+    refuse_neighbours,
+)
 
 __all__ = ["Finetune", "FinetuneSettings", "SupHead5"]
 
@@ -30,6 +38,7 @@ class FinetuneSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         at_least(self, hidden=1, trunk_rate=0)
+        refuse_neighbours(self)
 
 
 class SupHead5(nn.Sequential):

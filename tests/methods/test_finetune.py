@@ -334,3 +334,8 @@ def test_images_without_labels_do_not_count(trained):
     assert none.metrics is None
     assert [row.scores for row in none.rows] == [None, None]
     assert none.usage == half.usage
+
+
+def test_neighbours_which_no_label_goes_with_are_refused():
+    with pytest.raises(InputError, match="neighbours is 3; this method has none"):
+        make(neighbours=3)
