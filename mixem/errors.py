@@ -1,5 +1,7 @@
 """The one error that is the user's to mend."""
 
+import errno
+
 __all__ = ["InputError", "memory_is_full", "printable", "reason"]
 
 # What a full memory is called by libraries that have no exception for it: PyTorch's allocator for
@@ -42,5 +44,7 @@ def memory_is_full(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError):  # whose text may hold the name of a file
+        return error.errno == errno.ENOMEM
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in FULL)

@@ -177,7 +177,7 @@ class Augmentation:
         wide = self.cutout_width
         fits = wide is None or (_finite(wide) and 0 < wide <= 1)
         self._check("cutout_width", "a number above 0, at most 1, or None", fits)
-        for name in ("linear_colour", "pad"):
+        for name in ("affine_first", "linear_colour", "pad"):
             self._check(name, "True or False", isinstance(getattr(self, name), bool))
 
     def _check_normalisation(self) -> None:

@@ -831,6 +831,7 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("flip", -0.1),
         ("flip", math.nan),
         ("grey", "0.2"),
+        ("affine_first", 1),
         ("linear_colour", 1),
         ("pad", 1),
         ("vertical_flip", 1.5),
