@@ -34,6 +34,7 @@ def test_the_experiments_there_are():
     plus = ("stl10", "cifar10", "cifar100-20", "mnist", "digits")
     assert set(EXPERIMENTS) - set(published) == {
         "mnist/iic",
+        "mnist/iic-overclustering",
         "mnist/iic-short",
         "cifar100/imc-swav",
         "tiny-imagenet/imc-swav",
@@ -274,7 +275,10 @@ IIC_RUNS = {
     "stl10/iic": ("clusternet5g", 64, 10, 70, 5, 140, ("over", "main")),
     "cifar10/iic": ("clusternet5g-batch", 32, 10, 70, 3, 220, ("over", "main", "main")),
     "cifar100-20/iic": ("clusternet5g", 32, 20, 140, 5, 200, ("main", "over")),
-    "mnist/iic": ("clusternet6c-batch", 24, 10, 50, 5, 140, ("main", "main", "over")),
+    "mnist/iic": ("clusternet6c-batch", 24, 10, 50, 5, 140, ("main", "main", "main")),
+    "mnist/iic-overclustering": (
+        "clusternet6c-batch", 24, 10, 50, 5, 140, ("main", "main", "over")
+    ),
 }
 IIC_PLUS = {
     "stl10/iic-plus": ("clusternet5g", 64, 140, 1400, 5),

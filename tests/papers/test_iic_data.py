@@ -117,6 +117,19 @@ def test_no_loss_below_its_bound():
             assert all(-math.log(k) < loss < 0 for loss in losses)
 
 
+def test_on_mnist_the_second_head_was_the_first():
+    """It begins where the first one ends, and its loss keeps the bound of ten clusters."""
+    _, (main, *_) = curve("iic", "curve-mnist-loss", "mnist/loss")
+    begins = means("first-batches", "mnist/loss")
+    assert begins["second-head"] < main < -1 < begins["first-head"]
+    for data in ("stl10", "stl10-570", "cifar10"):
+        assert all(-0.01 < loss < 0 for loss in means("first-batches", f"{data}/loss").values())
+    _, logged = curve("iic", "curve-mnist-loss", "mnist/overclustering-loss")
+    assert -math.log(10) < begins["lowest-a"] < min(logged)
+    _, colours = curve("iic", "curve-cifar10-loss", "cifar10/overclustering-loss")
+    assert min(colours) < -math.log(10)
+
+
 @pytest.mark.parametrize("data", CLASSES)
 def test_curves_agree_with_the_tables(data):
     epochs, best = curve("iic", f"curve-{data}", f"{data}/best-sub-head")
