@@ -155,6 +155,7 @@ class Finetune(Method):
         from torchvision.transforms.v2.functional import ten_crop  # here: it takes a second
 
         self.views.check_images(images)
+        images = self.views.padded(images)
         side = self.views.plain_side or min(images.shape[2:])
         logits = [self.logits(crop) for crop in ten_crop(images, [side, side])]
         return torch.stack(logits).mean(0).softmax(1)

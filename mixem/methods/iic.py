@@ -194,6 +194,7 @@ class IIC(Method):
             generator: On the device of the method.
         """
         pairs = self.companions(images) if self.pairs is None else self.pairs
+        self.drawn = self.views  # whether the last step was in this sitting or in an earlier one
 
         def losses(rows: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
             if pairs is None:

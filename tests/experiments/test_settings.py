@@ -277,7 +277,13 @@ IIC_RUNS = {
     "cifar100-20/iic": ("clusternet5g", 32, 20, 140, 5, 200, ("main", "over")),
     "mnist/iic": ("clusternet6c-batch", 24, 10, 50, 5, 140, ("main", "main", "main")),
     "mnist/iic-overclustering": (
-        "clusternet6c-batch", 24, 10, 50, 5, 140, ("main", "main", "over")
+        "clusternet6c-batch",
+        24,
+        10,
+        50,
+        5,
+        140,
+        ("main", "main", "over"),
     ),
 }
 IIC_PLUS = {
