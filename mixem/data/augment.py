@@ -247,7 +247,7 @@ class Augmentation:
         """
         if _vectors(images):
             raise InputError(
-                "features have no other views; let a neighbour be one, as settings.neighbours=20 does"
+                "features have no other views; let a neighbour be one, as settings.neighbours=20"
             )
         return self(images.repeat(count, 1, 1, 1), generator).unflatten(0, (count, -1))
 
