@@ -435,7 +435,7 @@ def _finish(
             ) from error
         batch = int(str(description["batch_size"]))
         del vectors  # a mapped file cannot be cut everywhere
-        os.truncate(folder / "vectors", 2 * width * (i - i % batch))
+        os.truncate(folder / "vectors", 2 * width * int(i - i % batch))
         raise InputError(
             f"{names[i]!r} could not be read before and can be now; call again to go on from there"
         )
