@@ -27,6 +27,15 @@ def test_the_main_result_is_made_of_records() -> None:
     assert names <= set(EXPERIMENTS)
 
 
+def test_mixem_on_vectors_is_judged_by_what_it_trains() -> None:
+    rows = tuple(
+        Row("k-means", {"accuracy": a, "nmi": 0.5, "ari": 0.5}, switches={"layer": layer})
+        for layer, a in {"features": 0.7, "embeddings": 0.8}.items()
+    )
+    table = back_matter.results([made.record(rows, experiment="pretrained/mixem")])
+    assert {row[0]: row[3] for row in table.rows}["MIX'EM"] == "80.0"
+
+
 def test_what_nobody_has_run_is_listed() -> None:
     some = [record(0.9), record(0.9, experiment="stl10/simclr", overrides={"training.epochs": 1})]
     text = back_matter.not_run(some)
