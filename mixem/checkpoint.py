@@ -87,13 +87,14 @@ def read_json(path: Path, advice: str = "restore or delete it") -> Any:
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}; is the folder a finished run?") from error
     except OSError as error:  # of the rights or the machine: the file itself may be whole
-        raise _not_now(path, error) from error
+        raise not_now(path, error) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {reason(error)[:200]}; {advice}") from error
     return value
 
 
-def _not_now(path: Path, error: OSError) -> InputError:
+def not_now(path: Path, error: OSError) -> InputError:
+    """What to say of a file that may be whole."""
     why = error.strerror or reason(error)[:200]
     return InputError(f"cannot read {path}: {why}; mend that and try again")
 
@@ -124,7 +125,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             if damaged := file.testzip():
                 raise InputError(f"{damaged} in it is damaged")
     except OSError as error:
-        raise _not_now(path, error) from error
+        raise not_now(path, error) from error
     except Exception as error:  # whatever a damaged file leads to
         if memory_is_full(error):
             raise
@@ -165,7 +166,7 @@ def load_weights(path: Path, module: nn.Module) -> None:
     except FileNotFoundError as error:
         raise InputError(f"cannot read {path}: it is missing; {ANEW}") from error
     except OSError as error:
-        raise _not_now(path, error) from error
+        raise not_now(path, error) from error
     except SafetensorError as error:
         raise InputError(f"cannot read {path}: {reason(error)[:200]}; {ANEW}") from error
     except RuntimeError as error:

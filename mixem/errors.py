@@ -1,14 +1,16 @@
 """The one error that is the user's to mend."""
 
 import errno
+from numbers import Integral
 
-__all__ = ["InputError", "memory_is_full", "printable", "reason"]
+__all__ = ["InputError", "memory_is_full", "printable", "reason", "require_whole"]
 
 # What a full memory is called by libraries that have no exception for it: PyTorch's allocator for
 # the CPU, threads that cannot be started, and NumPy's and BLAS's own allocators.
 FULL = (
     "can't allocate memory", "not enough memory", "can't start new thread",
     "cannot allocate memory", "unable to allocate", "out of memory",
+    "storage size calculation overflowed",
 )  # fmt: skip
 
 
@@ -18,6 +20,13 @@ class InputError(ValueError):
     The message is one line: what was given, what was expected, what to do. The command line
     prints it and exits with code 2; everything else that is raised is a defect of the library.
     """
+
+
+def require_whole(what: str, value: object, least: int = 1) -> None:
+    """Raise :class:`InputError` unless a value is a whole number from ``least`` on."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and int(value) >= least):  # type: ignore[call-overload]
+        raise InputError(f"{what} is {value}; give a whole number from {least} on")
 
 
 def printable(text: str) -> str:

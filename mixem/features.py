@@ -28,7 +28,7 @@ from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
 from mixem.data.checks import shared
 from mixem.data.folder import file_state, list_folder, list_pictures
-from mixem.data.picture import open_picture, raised_limit
+from mixem.data.picture import open_picture, optional_readers, raised_limit
 from mixem.data.root import data_root, expanded
 from mixem.devices import resolve_precision
 from mixem.errors import InputError
@@ -282,8 +282,8 @@ def _listed(
     digest = hashlib.sha256(DECODING)
     for name, path in zip(names, paths, strict=True):
         digest.update(json.dumps([name, *file_state(path)]).encode())
-    if limit := raised_limit():
-        digest.update(str(limit).encode())
+    for more in (raised_limit(), *optional_readers(names)):
+        digest.update(str(more or "").encode())
     return names, [partial(open_picture, path, size) for path in paths], digest.hexdigest()
 
 
@@ -414,17 +414,31 @@ def _finish(
     description: dict[str, object],
     seconds: float,
 ) -> None:
-    """Leave out what could not be read, and write the description, which says that all is done."""
+    """Leave out what could not be read, and write the description, which says that all is done.
+
+    Raises:
+        InputError: If nothing can be read, or something that could not be read before: then it is
+            computed anew the next time, from there on.
+    """
     width = int(str(description["width"]))
     vectors = np.memmap(folder / "vectors", np.float16, "r", shape=(len(opened), width))
     skipped = []
     for i in np.flatnonzero(np.isnan(vectors[:, 0])):
         try:
             pixels(opened[i])
-            reason = "could not be read at first"
-        except (InputError, OSError) as error:
-            reason = str(error)
-        skipped.append((names[i], reason))
+        except InputError as error:
+            skipped.append((names[i], str(error)))
+            continue
+        except OSError as error:
+            raise InputError(
+                f"{names[i]!r} cannot be read now: {error.strerror}; mend that and call again"
+            ) from error
+        batch = int(str(description["batch_size"]))
+        del vectors  # a mapped file cannot be cut everywhere
+        os.truncate(folder / "vectors", 2 * width * int(i - i % batch))
+        raise InputError(
+            f"{names[i]!r} could not be read before and can be now; call again to go on from there"
+        )
     if len(skipped) == len(opened):
         first = "; ".join(f"{name!r}: {reason}" for name, reason in skipped[:3])
         raise InputError(f"none of the {len(opened)} pictures is readable: {first}")

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 import warnings
@@ -21,6 +22,7 @@ from mixem.checkpoint import (
     ANEW,
     UNFINISHED,
     load_weights,
+    not_now,
     read_json,
     save_weights,
     write_atomically,
@@ -297,10 +299,10 @@ def _sooner(experiment: Experiment) -> str:
 
 
 def _minutes(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"MIXEM_MOST_MINUTES is {text!r}; give a number of minutes") from error
+    with contextlib.suppress(ValueError):
+        if 0 <= (minutes := float(text)) < math.inf:
+            return minutes
+    raise InputError(f"MIXEM_MOST_MINUTES is {text!r}; give a number of minutes from 0 on")
 
 
 def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: bool) -> None:
@@ -326,6 +328,9 @@ def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: b
             try:
                 earlier = _earlier(method, folder, epoch)
             except InputError as error:  # all else of the run is whole
+                cause = error.__cause__
+                if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                    raise  # it may be read the next time, and a record is for ever
                 warnings.warn(f"{error}; the curve lacks epoch {epoch}", stacklevel=2)
             else:
                 scores = scored(earlier, main_only=True).metrics
@@ -378,7 +383,11 @@ def load_run(folder: str | Path) -> Run:
         history = [from_json(Epoch, json.loads(line)) for line in lines]
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"the run in {folder} has no log.jsonl; {ANEW}") from error
+        raise not_now(folder / "log.jsonl", error) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"the run in {folder} is damaged ({error!r}); {ANEW}") from error
     load_weights(weights := folder / "model.safetensors", method)
     if record.weights and _digest(weights) != record.weights:

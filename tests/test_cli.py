@@ -296,7 +296,11 @@ def test_pictures_above_the_limit_can_be_allowed(command, tiny_run, tmp_path, mo
     assert "b.png" in printed
     assert "2 pictures sorted, 0 skipped" in complaints
     code, _, complaints = command(*arguments, "--max-pixels", "0")
-    assert (code, complaints) == (2, "mixem: max_pixels is 0; give at least 1\n")
+    assert (code, complaints) == (
+        2,
+        "mixem: argument --max-pixels: '0'; give a whole number from 1 on; see mixem predict "
+        "--help\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -413,7 +417,7 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         (("verify", "TMP/file"), "cannot read TMP/file"),
         ((*TRAIN, "--out=TMP/o", "--set=views.mean=(0.5,)"), "std"),
         ((*TRAIN, "--out=TMP/o", "--clusters=1798"), "1798 clusters for 1797 images"),
-        ((*TRAIN, "--out=TMP/o", "--clusters=0"), "0 clusters; give at least 1"),
+        ((*TRAIN, "--out=TMP/o", "--clusters=0"), "--clusters: '0'; give a whole number from 1 on"),
         ((*TRAIN, "--out=TMP/o", "--set=training.epochs"), "has no '='"),
         ((*TRAIN, "--out=TMP/o", "--set=training.epoch=3"), "did you mean 'training.epochs'?"),
         ((*TRAIN, "--out=TMP/o", "--set=training.epochs=many"), "'many', of type str; give a int"),
@@ -428,8 +432,8 @@ TRAIN = ("train", "digits/simclr", *SMALL)
         (("train", "digits/iic", "--out=TMP/o", "--start=RUN"), "IIC begins from random weights"),
         ((*TRAIN, "--out=TMP/o", "--device=abacus"), "no device 'abacus' here"),
         ((*TRAIN, "--out=TMP/o", "--precision=int4"), "give auto, float32, bfloat16, float16"),
-        ((*TRAIN, "--out=TMP/o", "--seed=-1"), "seed is -1; give a whole number"),
-        ((*TRAIN, "--out=TMP/o", "--seed=one"), "invalid int value: 'one'"),
+        ((*TRAIN, "--out=TMP/o", "--seed=-1"), "--seed: '-1'; give a whole number from 0 to"),
+        ((*TRAIN, "--out=TMP/o", "--seed=one"), "--seed: 'one'; give a whole number from 0 to"),
         (("train",), "arguments are required: name; see mixem train --help"),
         (("trian", "digits/simclr"), "invalid choice: 'trian'"),
         (("train", "digits/simclr", "--epochs=3"), "unrecognized arguments: --epochs=3"),

@@ -1,9 +1,12 @@
 """Two processes compute what one does, and go on where one stopped."""
 
+import filecmp
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +141,73 @@ def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path):
     error = torchrun(2, *train(tmp_path / "run", "--set=training.batch_size=599"), fails=True)
     assert "a batch of 599 images for 2 processes; give a batch_size that is a multiple" in error
     assert "Traceback" not in error.split("torch/distributed")[0]
+
+
+def processes_of(launcher):
+    """Process number by rank, of those that a torchrun has started."""
+    found = {}
+    for place in Path("/proc").iterdir():
+        try:
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            environment = dict(
+                entry.partition(b"=")[::2]
+                for entry in (place / "environ").read_bytes().split(b"\0")
+            )
+        except (OSError, ValueError, IndexError):  # no process, or one that has ended
+            continue
+        if parent == launcher and b"RANK" in environment:
+            found[int(environment[b"RANK"])] = int(place.name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def left_in_peace(tmp_path_factory):
+    """A run of two processes that nobody disturbs."""
+    out = tmp_path_factory.mktemp("peace") / "run"
+    torchrun(2, *train(out, "--checkpoint-seconds=0"))
+    return out
+
+
+@pytest.mark.skipif(
+    not (Path("/proc/self/environ").exists() and torch.distributed.is_gloo_available()),
+    reason="processes are told apart by /proc, and connected by gloo",
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_one_process_is_killed_the_others_end_and_the_run_goes_on(
+    left_in_peace, tmp_path, rank
+):
+    """F13: the survivor of the one that leads printed sixty lines; see the line of ours instead."""
+    out = tmp_path / "run"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", *map(str, train(out, "--checkpoint-seconds=0"))]
+    killed = subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        while killed.poll() is None and not (out / "checkpoint.pt").exists():
+            time.sleep(0.01)
+        others = processes_of(killed.pid)
+        assert sorted(others) == [0, 1]
+        os.kill(others[rank], signal.SIGKILL)
+        printed, _ = killed.communicate(timeout=120)
+    finally:
+        killed.kill()
+    assert killed.returncode != 0
+    assert not [pid for pid in others.values() if (Path("/proc") / str(pid)).exists()]
+    ours = printed.partition("torch/distributed")[0]  # below it is a table of torchrun's own
+    assert "Traceback" not in ours
+    lines = [line for line in ours.splitlines() if line.startswith("mixem: ")]
+    assert len(lines) <= 1  # of the survivor, which hears of it by the connection or torchrun
+    assert all("give the same command to go on" in line for line in lines)
+    assert not (out / "record.json").exists()
+    assert 0 < load_checkpoint(out / "checkpoint.pt")["step"] < 2 * (1797 // 32)
+    torchrun(2, *train(out, "--checkpoint-seconds=0"))
+    weights = [folder / "model.safetensors" for folder in (out, left_in_peace)]
+    assert filecmp.cmp(*weights, shallow=False)
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch):

@@ -5,6 +5,9 @@ import filecmp
 import itertools
 import json
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from mixem import features as module
 from mixem.data import ImageSet
 from mixem.errors import InputError
 from mixem.features import features, prepare
+from mixem.lock import locked
 from mixem.models.pretrained import Preprocessing, Pretrained
 
 HALF = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bicubic", 0.875)
@@ -300,3 +304,117 @@ def test_folders_without_pictures_are_refused(tmp_path):
     (tmp_path / "empty" / "a.jpg").write_bytes(b"no")
     with pytest.raises(InputError, match=r"none of the 1 pictures is readable: .a\.jpg.: not a"):
         embed(tmp_path / "empty", tmp_path / "cache")
+
+
+# Faults of the machine, and two processes --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [(1, "Too many open files; that is a fault"), (2, r"'b/bad.jpg' cannot be read now: Too many")],
+)
+def test_a_fault_of_the_machine_is_no_unreadable_picture(
+    folder, tmp_path, monkeypatch, first, message
+):
+    """F6: neither while pictures are read nor when the reasons are written down."""
+    (folder / "b" / "bad.jpg").write_bytes(b"not a picture")
+    real, cache, calls = module.open_picture, tmp_path / "cache", []
+
+    def fail(path, size):
+        calls.extend([path] * (path.name == "bad.jpg"))
+        if path.name == "bad.jpg" and len(calls) == first:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "open_picture", fail)
+        with pytest.raises(InputError, match=message):
+            embed(folder, cache)
+    assert list(cache.rglob("features.json")) == []
+    found = embed(folder, cache)
+    assert found.skipped == (("b/bad.jpg", "not a picture that Pillow can read"),)
+    assert len(found.vectors) == 7
+
+
+@pytest.mark.parametrize("odd", ["a.png", "y.png", "z.png"])
+def test_a_picture_that_could_not_be_read_for_a_moment_is_not_left_out(
+    folder, tmp_path, monkeypatch, odd
+):
+    """It was kept as "could not be read at first", for ever."""
+    real, cache, failed = module.open_picture, tmp_path / "cache", []
+
+    def once(path, size):
+        if path.name == odd and not failed:
+            failed.append(path)
+            raise InputError("No such file or directory")
+        return real(path, size)
+
+    monkeypatch.setattr(module, "open_picture", once)
+    with pytest.raises(InputError, match=f"'{odd}' could not be read before and can be now; call"):
+        embed(folder, cache)
+    again = embed(folder, cache)  # as it says
+    whole = embed(folder, tmp_path / "whole")
+    assert (again.files, again.skipped) == (whole.files, ())
+    assert filecmp.cmp(again.folder / "vectors", whole.folder / "vectors", shallow=False)
+
+
+def test_heic_and_features_of_a_plug_in_that_came_later(folder, tmp_path, monkeypatch):
+    (folder / "p.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    monkeypatch.setattr(module, "optional_readers", lambda _: [])
+    before = embed(folder, tmp_path / "cache")
+    monkeypatch.setattr(module, "optional_readers", lambda _: ["heif"])
+    assert embed(folder, tmp_path / "cache").folder != before.folder
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_a_second_process_waits_for_no_features_and_spoils_none(tmp_path):
+    """Two wrote one file in turn."""
+    images, cache = image_set(11), tmp_path / "cache"
+    refused = []
+
+    class Meets(Means):
+        def forward(self, x):
+            if not refused:  # another process, or another thread of this one
+                with pytest.raises(InputError, match="another process is at work in") as error:
+                    embed(images, cache)
+                refused.append(str(error.value))
+            return super().forward(x)
+
+    first = embed(images, cache, replace(network(), network=Meets()), workers=1)
+    assert str(first.folder) in refused[0]
+    whole = embed(images, tmp_path / "whole")
+    assert filecmp.cmp(first.folder / "vectors", whole.folder / "vectors", shallow=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_finished_features_are_read_while_others_hold_the_folder(tmp_path):
+    images = image_set(5)
+    found = embed(images, tmp_path)
+    with locked(found.folder):
+        assert np.array_equal(embed(images, tmp_path).vectors, found.vectors)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such lock")
+def test_features_of_a_killed_process_are_free(tmp_path):
+    """The system lets go of the lock; what was written is gone on with."""
+    script = (
+        "import os, sys, torch\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "from test_features import Means, embed, image_set, network\n"
+        "from dataclasses import replace\n"
+        "class Dies(Means):\n"
+        "    def forward(self, x):\n"
+        "        if len(self.seen) == 2: os.kill(os.getpid(), 9)\n"
+        "        return super().forward(x)\n"
+        "embed(image_set(11), sys.argv[1], replace(network(), network=Dies()), workers=1)\n"
+    )
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "cache", here],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path])},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    images = image_set(11)
+    again, whole = embed(images, tmp_path / "cache"), embed(images, tmp_path / "whole")
+    assert filecmp.cmp(again.folder / "vectors", whole.folder / "vectors", shallow=False)

@@ -240,7 +240,7 @@ def test_the_command(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["digits/mixem", "--steps=0"], "0 steps to time; give at least 1"),
+        (["digits/mixem", "--steps=0"], "--steps: '0'; give a whole number from 1 to 100000"),
         (["digits/mixen"], "did you mean 'digits/mixem'?"),
         (["digits/mixem", "--images=mnist", "--split=some"], "mnist has no split 'some'"),
         (["digits/mixem", "--images=mnist", "--split=train/5"], "mnist is not, or not whole, in"),

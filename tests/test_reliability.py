@@ -26,7 +26,7 @@ from mixem.cli import LONGEST, _parser, main
 from mixem.errors import InputError
 from mixem.experiments import EXPERIMENTS, Experiment, get
 from mixem.lock import locked
-from mixem.records import load_records
+from mixem.records import Epoch, load_records
 from mixem.runs import load_run, run
 from mixem.training import journal
 
@@ -128,6 +128,24 @@ def test_a_lost_snapshot_costs_a_point_and_not_the_run(tiny, tmp_path):
     assert load_run(tmp_path).record == found.record
 
 
+def test_a_snapshot_that_cannot_be_read_now_is_no_lost_one(tiny, tmp_path, monkeypatch):
+    """F6: a record that lacks a point is for ever, a fault of the machine is not."""
+    plan = tiny.override(training__snapshots=(0, 1))
+    real = Path.open
+
+    def fail(self, *arguments, **options):
+        if self.name == "epoch-1.safetensors" and "rb" in arguments:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        with pytest.raises(InputError, match="Too many open files; mend that and try again"):
+            run(plan, out=tmp_path, **CPU)
+    assert not (tmp_path / "record.json").exists()
+    assert [point.epoch for point in run(plan, out=tmp_path, **CPU).record.curve] == [0, 1]
+
+
 def test_a_folder_deleted_under_a_training_is_whole_in_the_end(tiny, tmp_path, monkeypatch):
     once = journal._append_log
 
@@ -164,6 +182,41 @@ def test_a_file_that_cannot_be_read_now_is_not_to_be_deleted(tmp_path, monkeypat
             load(tmp_path / file)
         words = f"cannot read {tmp_path / file}: Permission denied; mend that and try again"
         assert str(error.value) == words
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space"),
+        (errno.EDQUOT, "; free some space"),
+        (errno.ENOENT, "No such file or directory; mend that and give the same command to go on"),
+        (errno.EACCES, "Permission denied; mend that and give the same command to go on"),
+    ],
+)
+def test_no_space_is_asked_for_where_none_is_missing(tmp_path, monkeypatch, number, advice):
+    """F14: "No such file or directory; free some space"."""
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(InputError) as error:
+        journal._append_log(tmp_path, Epoch(1, 1, 0.1, 0.0, {}))
+    assert str(error.value).endswith(advice)
+    assert str(error.value).startswith(f"cannot write {tmp_path / 'log.jsonl'}: ")
+
+
+def test_a_log_that_cannot_be_read_now_is_not_to_be_deleted(tiny_run, monkeypatch):
+    real = Path.read_text
+
+    def denied(self, *arguments, **options):
+        if self.name == "log.jsonl":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(InputError, match=r"log.jsonl: Permission denied; mend that and try again"):
+        load_run(tiny_run.folder)
 
 
 class Odd:
@@ -326,23 +379,27 @@ def test_every_option_refuses_what_is_no_value_of_it(command, action):
     if kind is None:
         assert action.dest in FREE
         return
+    assert kind != "int"  # which takes 0, -1 and numbers of a thousand digits
     bad = ("", " ")
-    if kind in ("int", "number"):
+    if kind in ("whole", "number"):
         bad += ("nan", "inf", "-inf", "1e400", "True", "x")
-    if kind == "number":
-        bad += ("-1",)
+        bad += ("-1", "9" * 5000) if kind == "number" else ("-1", "1.5", "9" * 30, "9" * 5000)
     for text in bad:
-        with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        with pytest.raises(argparse.ArgumentTypeError) as error:
             action.type(text)
+        assert len(str(error.value)) < 150
 
 
-@pytest.mark.parametrize("number", ["0", "-1"])
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "1e400", "9" * 5000])
 @pytest.mark.parametrize(
     "words",
     [
         ("predict", "RUN", "PICTURES", "--clusters"),
         ("predict", "RUN", "PICTURES", "--max-pixels"),
         ("map", "RUN", "PICTURES", "--out=m.png", "--most"),
+        ("predict", "RUN", "PICTURES", "--side"),
+        ("sort", "PICTURES", "--out=m.png", "--clusters"),
+        ("sort", "PICTURES", "--out=m.png", "--seed"),
         ("choose-k", "RUN", "PICTURES", "--from"),
         ("choose-k", "RUN", "PICTURES", "--to"),
         ("train", "digits/simclr", "--clusters"),

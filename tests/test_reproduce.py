@@ -298,6 +298,10 @@ def test_a_cell_does_not_train_for_hours(monkeypatch, tmp_path):
     monkeypatch.setenv("MIXEM_MOST_MINUTES", "0")  # what is there is loaded
     assert run(row(2).settings(), seed=0, out=tmp_path / "short").record == finished.record
     assert load_run(tmp_path / "short").record == finished.record
+    for wrong in ("nan", "-1", "inf"):
+        monkeypatch.setenv("MIXEM_MOST_MINUTES", wrong)
+        with pytest.raises(InputError, match=f"MIXEM_MOST_MINUTES is '{wrong}'; give a number"):
+            run(row(400).settings(), out=tmp_path / "two", sitting=CPU)
     monkeypatch.setenv("MIXEM_MOST_MINUTES", "soon")
     with pytest.raises(InputError, match="MIXEM_MOST_MINUTES is 'soon'; give a number"):
         run(row(2).settings(), seed=0, out=tmp_path / "short")

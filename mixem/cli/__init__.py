@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import mixem
-from mixem.cli.options import given, given_path, max_pixels_option, number
+from mixem.cli.options import given, given_path, max_pixels_option, number, whole_number
 from mixem.cli.pictures import add_commands
 from mixem.errors import InputError, memory_is_full, printable, reason
 from mixem.progress import working
@@ -31,6 +31,7 @@ __all__ = ["main"]
 SHOWN = 30  # classes and clusters of which a table is shown
 NAMED = 3  # classes that are named in a message
 STOPPED = 3  # exit code of a run that is not finished
+MOST_STEPS = 100_000  # that are timed
 LONGEST = 500  # characters of a line on an error
 # Those of mixem.records, of images and of pixels, which need not be loaded for --help.
 METRICS = ("accuracy", "nmi", "ari", "mean_iou", "majority_accuracy")
@@ -140,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command("train", _train, "train an experiment, or go on with it")
     _experiment_options(train)
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=whole_number(0, 2**63 - 1), default=0)
     train.add_argument(
         "--out", type=given_path, help="folder of the run (default: one under runs/)"
     )
@@ -165,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fit-minutes", type=number, metavar="M",
         help="of a single row: scale the length of its training to this time",
     )  # fmt: skip
-    queue.add_argument("--seed", type=int, default=0, help="of --fit-minutes")
+    queue.add_argument(
+        "--seed", type=whole_number(0, 2**63 - 1), default=0, help="of --fit-minutes"
+    )
     queue.add_argument(
         "--start", type=given_path, help="finished run to start from, of --fit-minutes"
     )
@@ -183,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     profile = command("profile", _profile, "show where a training step's time goes")
     _experiment_options(profile)
     profile.add_argument(
-        "--steps", type=int,
+        "--steps", type=whole_number(1, MOST_STEPS),
         help="how many to time, of whole batches (default: what some seconds allow, at most 20)",
     )  # fmt: skip
 
@@ -223,7 +226,7 @@ def _experiment_options(parser: argparse.ArgumentParser) -> None:
         "--images", type=given, help="other images than the experiment's, such as folder:PATH"
     )
     parser.add_argument("--split", type=given, help="split of --images (default: all of them)")
-    parser.add_argument("--clusters", type=int, help="other number of clusters")
+    parser.add_argument("--clusters", type=whole_number(1), help="other number of clusters")
     parser.add_argument(
         "--pad", action="store_true",
         help="of pictures that are not square, show all and pad them, instead of cropping",

@@ -3,9 +3,12 @@
 import argparse
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Output", "given", "given_path", "max_pixels_option", "number", "output"]
+__all__ = ["Output", "given", "given_path", "max_pixels_option", "number", "output", "whole_number"]
+
+LARGEST = 2**53  # of a whole number: more than anybody has of anything
 
 
 def given(text: str) -> str:
@@ -40,13 +43,31 @@ def number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r}; give a number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}; give a number from 0 on")
     return value
+
+
+def whole_number(least: int, most: int = LARGEST) -> Callable[[str], int]:
+    """The type of an option that is a whole number from ``least`` to ``most``."""
+
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:  # also of thousands of digits
+            value = least - 1
+        if not least <= value <= most:
+            what = "on" if value <= most == LARGEST else f"to {most}"
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]!r}; give a whole number from {least} {what}"
+            )
+        return value
+
+    return whole
 
 
 def max_pixels_option(parser: argparse.ArgumentParser) -> None:
     """Give a command that reads folders ``--max-pixels``."""
     parser.add_argument(
-        "--max-pixels", type=int, metavar="N",
+        "--max-pixels", type=whole_number(1), metavar="N",
         help="also read pictures of up to N pixels (default: Pillow's limit, about 89 million)",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from mixem.cli.options import given, given_path, max_pixels_option, output
+from mixem.cli.options import given, given_path, max_pixels_option, output, whole_number
 from mixem.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 FEW = 100  # pictures: below, a network that normalises with the pictures given is unsure
+LARGEST_SIDE = 16_384  # pixels of a picture that is mapped
 NAMED = 5  # skipped files that are named; the rest is a number
 
 
@@ -37,7 +38,7 @@ def add_commands(command: Any, device_option: Any) -> None:
     predict.add_argument("run", type=given_path, help="folder of the run")
     _places(predict)
     predict.add_argument(
-        "--clusters", type=int,
+        "--clusters", type=whole_number(1),
         help="another number of clusters, by k-means on the features of the run",
     )  # fmt: skip
     predict.add_argument(
@@ -49,7 +50,7 @@ def add_commands(command: Any, device_option: Any) -> None:
         "--overlay", action="store_true", help="also write each picture under its map"
     )
     predict.add_argument(
-        "--side", type=int,
+        "--side", type=whole_number(16, LARGEST_SIDE),
         help="shorter side in pixels of the pictures that are mapped (default: as in training)",
     )  # fmt: skip
     device_option(predict)
@@ -57,13 +58,15 @@ def add_commands(command: Any, device_option: Any) -> None:
     sort = command("sort", _sort, "sort a folder by a pretrained network: nothing else is needed")
     sort.add_argument("pictures", nargs=1, type=given, help="folder of pictures")
     sort.add_argument("--out", type=given_path, required=True, help="folder for table and page")
-    sort.add_argument("--clusters", type=int, help="how many (default: a number is proposed)")
+    sort.add_argument(
+        "--clusters", type=whole_number(2), help="how many (default: a number is proposed)"
+    )
     sort.add_argument(
         "--network", type=given, default="efficientnet-lite0",
         help="efficientnet-lite0 (default), efficientnet-lite2, torchvision:NAME or timm:NAME",
     )  # fmt: skip
     sort.add_argument("--weights", type=given_path, help="file with the weights of the network")
-    sort.add_argument("--seed", type=int, default=0)
+    sort.add_argument("--seed", type=whole_number(0, 2**63 - 1), default=0)
     sort.add_argument("--data", type=given_path, help="where features are kept")
     max_pixels_option(sort)
     sort.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -79,15 +82,21 @@ def add_commands(command: Any, device_option: Any) -> None:
 
     choose = command("choose-k", _choose_k, "try numbers of clusters, and propose one")
     _source(choose)
-    choose.add_argument("--from", type=int, default=2, dest="first", help="least k (default: 2)")
-    choose.add_argument("--to", type=int, default=20, dest="last", help="largest k (default: 20)")
+    choose.add_argument(
+        "--from", type=whole_number(2), default=2, dest="first", help="least k (default: 2)"
+    )
+    choose.add_argument(
+        "--to", type=whole_number(2), default=20, dest="last", help="largest k (default: 20)"
+    )
     choose.add_argument("--plot", type=given_path, help="picture of the signals, such as k.png")
     device_option(choose)
 
     picture_map = command("map", _map, "draw a map on which similar pictures are neighbours")
     _source(picture_map)
     picture_map.add_argument("--out", type=given_path, required=True, help="map.png")
-    picture_map.add_argument("--most", type=int, default=2000, help="pictures (default: 2000)")
+    picture_map.add_argument(
+        "--most", type=whole_number(4), default=2000, help="pictures (default: 2000)"
+    )
     device_option(picture_map)
 
     cache = command("cache", _cache, "list the decoded folders that are kept, or delete them")
@@ -283,8 +292,6 @@ def _predict_maps(options: argparse.Namespace, method: "Method") -> int:
         raise InputError("this run sorts pixels, not pictures; leave --gallery and --sort-into out")
     if options.overlay and not options.out:
         raise InputError("--overlay was given without --out; give a folder for the maps")
-    if options.side is not None and options.side < 16:
-        raise InputError(f"--side is {options.side}; give at least 16")
     side = options.side or method.views.plain_side or method.views.size
     folder, files = _files(options.pictures)
     rows, skipped = [], 0

@@ -153,6 +153,11 @@ def map_pixels(place: Path, *, size: int, channels: int) -> tuple[torch.Tensor, 
         if (place / "pixels").stat().st_size != int(np.prod(shape)):
             raise ValueError("wrong size")
     except (KeyError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise InputError(
+                f"the cache {str(place)!r} cannot be read: {error.strerror}; mend that and try "
+                "again"
+            ) from error
         raise InputError(f"the cache {str(place)!r} is damaged; delete it") from error
     if not shape[0]:
         return torch.empty(shape, dtype=torch.uint8), about

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mixem.data.cache import map_pixels, write_cache
 from mixem.data.masks import IGNORED
+from mixem.data.picture import of_the_machine
 from mixem.data.root import data_root
 from mixem.errors import InputError
 
@@ -163,7 +164,7 @@ def _read(
                 raise InputError(f"{str(picture)!r} and its labels differ in size")
             colours = file.convert("RGB").resize(scaled, Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or of_the_machine(error):
             raise
         raise InputError(f"{str(picture)!r} or its labels: {error}; unpack it again") from error
     small = Image.fromarray(mask).resize(scaled, Image.Resampling.NEAREST)

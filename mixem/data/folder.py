@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixem.data.cache import map_pixels, write_cache
-from mixem.data.picture import Picture, pixel_limit, raised_limit, read_picture, top_of
+from mixem.data.picture import (
+    Picture,
+    of_the_machine,
+    optional_readers,
+    pixel_limit,
+    raised_limit,
+    read_picture,
+    top_of,
+)
 from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 from mixem.progress import bar
@@ -251,7 +259,7 @@ def _look_through(root: Path) -> _Found:
         try:
             entries, identity = _entries(folder), _identity(folder)
         except OSError as error:
-            if not prefix:
+            if not prefix or of_the_machine(error):
                 raise
             found.unreadable[prefix[:-1]] = error.strerror or str(error)
             return
@@ -292,7 +300,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether it is a folder or a link to one; a link to itself is not."""
     try:
         return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
-    except OSError:  # a link into a folder without rights
+    except OSError as error:  # a link into a folder without rights
+        if of_the_machine(error):
+            raise
         return False
 
 
@@ -426,6 +436,7 @@ class _Reading(NamedTuple):
         folder = str(self.root.resolve())
         limit = self.max_pixels or raised_limit()
         what = [DECODING, folder, self.size, self.channels, limit, *["pad"] * self.pad]
+        what += optional_readers(self.names)
         key = hashlib.sha256(json.dumps(what).encode())
         for name in self.names:
             key.update(json.dumps([name, *file_state(self.root / name)]).encode())

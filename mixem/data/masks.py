@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixem.data.folder import Folder, read_folder
-from mixem.data.picture import upright_size
+from mixem.data.picture import of_the_machine, upright_size
 from mixem.data.root import expanded
 from mixem.errors import InputError
 
@@ -94,6 +94,8 @@ def _read_mask(path: Path, picture: Path, size: int) -> NDArray[np.uint8]:
             with Image.open(path) as mask:
                 mask.load()
         except (OSError, SyntaxError, ValueError) as error:
+            if of_the_machine(error):
+                raise
             raise InputError(f"the mask {str(path)!r} cannot be read: {error}") from error
         expected = upright_size(picture)
     if mask.mode not in ("1", "L", "P"):

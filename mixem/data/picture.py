@@ -4,7 +4,8 @@ import errno
 import importlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from io import BytesIO
@@ -14,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, features
 
 from mixem.data.operations import pad_to_square
 from mixem.errors import InputError, reason
 
 __all__ = [
-    "Picture", "decode", "open_picture", "pixel_limit", "raised_limit", "read_picture", "top_of",
-    "upright_size",
+    "Picture", "decode", "of_the_machine", "open_picture", "optional_readers", "pixel_limit",
+    "raised_limit", "read_picture", "top_of", "upright_size",
 ]  # fmt: skip
 
 TURNS = {  # what makes a picture with this orientation entry upright
@@ -39,8 +40,12 @@ TOPS = (1, 255, 1023, 4095, 16383, 65535)
 # Readers that scale what they read to 16 bits by the range that the file states.
 SCALED = ("PPM", "JPEG2000")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# Faults of the machine, and not of the file.
-MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
+HEIF_ENDINGS, AVIF_ENDINGS = (".heic", ".heif", ".hif"), (".avif",)
+# Faults of the machine or of a network drive, and not of the file.
+MACHINE = (
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EBUSY,
+    errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTUNREACH,
+)  # fmt: skip
 PILLOWS = Image.MAX_IMAGE_PIXELS  # about 89 million pixels
 # Pixels that all threads together decode at a time; a larger picture is decoded alone. A pixel
 # with transparency needs 14 bytes meanwhile.
@@ -124,6 +129,27 @@ def raised_limit() -> int | None:
     return None if Image.MAX_IMAGE_PIXELS == PILLOWS else Image.MAX_IMAGE_PIXELS
 
 
+def of_the_machine(error: BaseException | None) -> bool:
+    """Whether a file may be whole although it cannot be read now.
+
+    >>> of_the_machine(OSError(errno.EMFILE, "")), of_the_machine(PermissionError(errno.EACCES, ""))
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in MACHINE)
+
+
+def optional_readers(names: Iterable[str]) -> list[str]:
+    """What reads such files here and elsewhere does not: part of the key of what is kept.
+
+    Who installs a plug-in later has his pictures read then.
+    """
+    endings = {Path(name).suffix.lower() for name in names}
+    heif = not endings.isdisjoint(HEIF_ENDINGS) and _heif_can_be_read()
+    with warnings.catch_warnings(action="ignore"):  # an earlier Pillow does not know the word
+        avif = not endings.isdisjoint(AVIF_ENDINGS) and features.check("avif") is True
+    return ["heif"] * heif + ["avif"] * avif
+
+
 def top_of(peak: float) -> int:
     """What white is where the greatest value is ``peak``."""
     return next(top for top in TOPS if peak <= top)
@@ -194,7 +220,7 @@ def _opened(path: str | Path, size: int) -> Iterator[tuple[Image.Image, str]]:
     # Pillow's readers raise whatever a broken file leads them to: OSError, SyntaxError,
     # ValueError, struct.error, IndexError, ...
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in MACHINE:
+        if of_the_machine(error):
             raise
         raise InputError(_reason(error)) from error
 
@@ -265,7 +291,7 @@ def _heif_can_be_read() -> bool:
     """Whether pillow-heif is installed; Pillow knows of it from then on."""
     try:
         plugin = importlib.import_module("pillow_heif")  # not among the dependencies
-    except ImportError:
+    except ModuleNotFoundError:  # another ImportError is a fault of what is installed
         return False
     plugin.register_heif_opener()
     return True
@@ -325,7 +351,9 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     """What makes a picture upright, as its EXIF entry says; None for nothing."""
     try:
         return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # entries that cannot be read say nothing
+    except Exception as error:  # entries that cannot be read say nothing
+        if of_the_machine(error):
+            raise
         return None
 
 

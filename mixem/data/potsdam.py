@@ -12,6 +12,7 @@ from PIL import Image
 
 from mixem.data.cache import map_pixels, write_cache
 from mixem.data.masks import IGNORED
+from mixem.data.picture import of_the_machine
 from mixem.data.root import data_root
 from mixem.errors import InputError
 
@@ -157,7 +158,7 @@ def _decoded(path: Path, channels: int) -> Image.Image:
                 )
             return file
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or of_the_machine(error):
             raise
         raise InputError(f"{str(path)!r} cannot be read: {error}; unpack it again") from error
     finally:

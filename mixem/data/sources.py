@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from mixem.data.folder import read_folder
-from mixem.data.picture import decode
+from mixem.data.picture import decode, of_the_machine
 from mixem.data.root import data_root
 from mixem.errors import InputError, memory_is_full, reason
 
@@ -119,7 +119,7 @@ def read_source(
     except InputError:
         raise
     except (OSError, RuntimeError) as error:
-        if memory_is_full(error):
+        if memory_is_full(error) or of_the_machine(error):
             raise
         raise InputError(_missing(name, source, where, download, error)) from error
     except DAMAGED as error:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans, nearest_neighbours
 from mixem.data import Augmentation, ImageSet, check_channels, check_tensor
-from mixem.errors import InputError, memory_is_full
+from mixem.errors import InputError, memory_is_full, require_whole
 from mixem.progress import bar
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Method(nn.Module):
         goes_on: It has all weights of another one, :meth:`go_on_from`, and is not begun anew.
 
     Raises:
-        InputError: If the backbone does not say how long its features are.
+        InputError: If the backbone does not say how long its features are, or k is no number.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
@@ -202,6 +202,7 @@ class Method(nn.Module):
                 f"{type(self).__name__} with {type(settings).__name__}; "
                 f"give {self.Settings.__name__}"
             )
+        require_whole("clusters", clusters)
         size = getattr(backbone, "out_features", None)
         if not isinstance(size, int):
             raise InputError(
@@ -413,7 +414,19 @@ class Method(nn.Module):
         Args:
             centres: One row a cluster.
             variance: Mean squared distance of an image to its centre, divided by D.
+
+        Raises:
+            InputError: If there are not as many centres as clusters, or they are not as long as
+                the features, or the variance is no number from 0 on.
         """
+        if centres.shape != self.centres.shape:
+            k, size = self.centres.shape
+            raise InputError(
+                f"centres of shape {tuple(centres.shape)} for {k} clusters and features of {size} "
+                f"numbers; give {k} rows of {size}, or set clusters of the experiment"
+            )
+        if not 0 <= variance < math.inf:
+            raise InputError(f"variance is {variance}; give a finite number from 0 on")
         self.centres.copy_(centres)
         self.variance.fill_(max(variance, torch.finfo(torch.float32).tiny))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from mixem.errors import InputError
+from mixem.errors import InputError, require_whole
 from mixem.models.clusternet import ClusterNet5g, ClusterNet6c, Sobel, residual_stages
 from mixem.models.convolution import with_quick_convolutions
 from mixem.models.segmentation import SegmentationNet10a
@@ -164,8 +164,11 @@ def make_backbone(name: str, *, in_channels: int, size: int = 16) -> nn.Module:
         size: Height and width of the images; a ResNet takes any.
 
     Raises:
-        InputError: If there is no such backbone, or the images are too small for it.
+        InputError: If there is no such backbone, or the images are too small for it, or have no
+            channels.
     """
     if name not in BACKBONES:
         raise InputError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
+    require_whole("in_channels", in_channels)
+    require_whole("size", size)
     return with_quick_convolutions(BACKBONES[name](in_channels, size))

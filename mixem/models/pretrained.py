@@ -151,6 +151,8 @@ def _torchvision(name: str, model: str, weights: str | Path | None) -> Pretraine
         try:
             state = own.get_state_dict(progress=False, check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
+            if memory_is_full(error):
+                raise
             raise InputError(
                 f"the weights {own.url} cannot be fetched ({reason(error)[:200]}); fetch them "
                 "elsewhere and give the file as weights"
@@ -191,6 +193,8 @@ def _timm(name: str, model: str, weights: str | Path | None) -> Pretrained:
             "elsewhere and give the file as weights"
         ) from error
     except RuntimeError as error:
+        if memory_is_full(error):
+            raise
         raise InputError(
             f"timm cannot make {model!r}: {reason(error)[:200]}; give another name"
         ) from error

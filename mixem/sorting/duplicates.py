@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from mixem.data.picture import of_the_machine
 from mixem.errors import InputError
 
 __all__ = ["near_duplicates", "same_files"]
@@ -135,7 +136,9 @@ def same_files(folder: str | Path, files: Sequence[str]) -> tuple[NDArray[np.int
         try:
             with (Path(folder) / files[i]).open("rb") as file:
                 digests.append((i, hashlib.file_digest(file, "sha256").digest()))
-        except OSError:
+        except OSError as error:
+            if of_the_machine(error):
+                raise
             continue
     return _groups(digests)
 

@@ -152,7 +152,7 @@ def map_pictures(
         try:
             picture = open_picture(folder / file, WHOLE)
             clusters = map_picture(method, picture, side=side)
-        except (InputError, OSError) as error:
+        except InputError as error:
             yield file, str(error)
             continue
         yield PixelMap(file, clusters, picture)

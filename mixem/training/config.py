@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixem.data import ImageSet
-from mixem.errors import InputError
+from mixem.errors import InputError, require_whole
 
 __all__ = ["Sitting", "TrainConfig"]
 
@@ -67,8 +67,7 @@ class TrainConfig:
             ("epochs", 0), ("batch_size", 2), ("constant_epochs", 0), ("warmup_steps", 0),
             ("accumulate", 1), ("least_steps", 0),
         ):  # fmt: skip
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}; give at least {least}")
+            require_whole(name, getattr(self, name), least)
         if self.schedule not in ("epochs", "steps", "milestones"):
             raise InputError(
                 f"schedule is {self.schedule!r}; give 'epochs', 'steps' or 'milestones'"
@@ -79,7 +78,8 @@ class TrainConfig:
                 f"milestones {self.milestones}, decay {self.decay}; give shares of the run between "
                 "0 and 1, and a decay above 0, at most 1"
             )
-        if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.snapshots):
+        whole = [isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in self.snapshots]
+        if not (all(whole) and all(epoch >= 0 for epoch in self.snapshots)):
             raise InputError(f"snapshots are {self.snapshots}; give epochs, such as (0, 1, 10)")
         if self.optimiser not in ("adam", "adamw", "sgd"):
             raise InputError(f"optimiser is {self.optimiser!r}; give 'adam', 'adamw' or 'sgd'")
@@ -87,10 +87,10 @@ class TrainConfig:
             raise InputError(f"momentum is {self.momentum}; give a number from 0 on, below 1")
         if len(self.betas) != 2 or not all(_number(b) and 0 <= b < 1 for b in self.betas):
             raise InputError(f"betas are {self.betas}; give two numbers from 0 on, below 1")
-        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
             raise InputError(
                 f"learning rate {self.learning_rate}, weight decay {self.weight_decay}; "
-                "give a positive rate and a decay of at least 0"
+                "give a positive rate and a decay of at least 0, both finite"
             )
 
     def lasting(self, steps: int) -> "TrainConfig":
@@ -196,3 +196,8 @@ class Sitting:
     max_epochs: int | None = None
     checkpoint_seconds: float = 30
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_minutes", "checkpoint_seconds"):  # nothing is ever later than NaN
+            if (value := getattr(self, name)) is not None and math.isnan(value):
+                raise InputError(f"{name} is {value}; give a number")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import time
 import warnings
@@ -182,4 +183,8 @@ def _append_log(out: Path, row: Epoch) -> None:
         with (out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(_lines([row]))
     except OSError as error:
-        raise InputError(f"cannot write {out / 'log.jsonl'}: {error}; free some space") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space" if full else "mend that and give the same command to go on"
+        raise InputError(
+            f"cannot write {out / 'log.jsonl'}: {error.strerror or error}; {advice}"
+        ) from error

@@ -7,6 +7,7 @@ of the batch; order, views and losses are those of one process.
 import bisect
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from numbers import Integral
@@ -87,9 +88,14 @@ class Pass:
         self.name, self.pixels, self.accumulate = name, pixels, config.accumulate
         self.batch = config.batch_for(images)
         if self.batch % processes():
+            most = len(images) - len(images) % processes()
             raise InputError(
                 f"a batch of {self.batch} images for {processes()} processes; "
-                "give a batch_size that is a multiple of their number"
+                + (
+                    f"give a batch_size that is a multiple of their number, at most {most}"
+                    if most
+                    else "start no more processes than there are images"
+                )
             )
         self.steps = len(images) // (self.batch * config.accumulate)
         labels = method.targets(images)
@@ -324,12 +330,15 @@ def parallel(method: Method) -> nn.Module:
     if size() == 1:
         return _Step(method)
     synchronise_batch_norm(method, next(method.parameters()).device)
-    return DistributedDataParallel(
-        _Step(method),
-        find_unused_parameters=method.rests_parts,
-        broadcast_buffers=False,  # batch norm of all processes has the same buffers in each
-        gradient_as_bucket_view=True,
-    )
+    with warnings.catch_warnings():
+        # PyTorch 2.13 has another word for it, which earlier versions do not know.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers")
+        return DistributedDataParallel(
+            _Step(method),
+            find_unused_parameters=method.rests_parts,
+            broadcast_buffers=False,  # batch norm of all processes has the same buffers in each
+            gradient_as_bucket_view=True,
+        )
 
 
 def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

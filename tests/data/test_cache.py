@@ -13,7 +13,7 @@ from PIL import Image
 
 from mixem.data import delete_caches, list_caches, load_images
 from mixem.data.cache import map_pixels, write_cache
-from mixem.data.picture import read_picture
+from mixem.data.picture import optional_readers, read_picture
 from mixem.errors import InputError
 
 RED = (255, 0, 0)
@@ -256,6 +256,60 @@ def test_a_fault_of_the_machine_is_not_cached(large: Path, tmp_path: Path, monke
                 load(large, **options)
         assert list_caches(tmp_path / "cache") == []
     assert len(load(large, **options)) == 30
+
+
+def test_a_plug_in_that_is_installed_later_is_asked(tmp_path: Path, monkeypatch):
+    """The cache said "install pillow-heif" for ever, however often one did as it says."""
+    heads = {"a": b"\0\0\0\x18ftypheic", "b": b"\0\0\0\x18ftypavif"}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.heic").write_bytes(heads["a"] + bytes(40))
+    picture(tmp_path / "in" / "2.png")
+    options = {"memory_limit": 1, "root": tmp_path / "cache"}
+    found, real = [], Image.open
+
+    def opened(path, *rest):
+        plugged = found and str(path).endswith("heic")
+        return Image.new("RGB", (9, 9), RED) if plugged else real(path, *rest)
+
+    monkeypatch.setattr("mixem.data.picture._heif_can_be_read", lambda: bool(found))
+    monkeypatch.setattr(Image, "open", opened)
+    before = load(tmp_path / "in", **options)
+    assert [why for _, why in before.skipped] == [
+        "a HEIC photograph; install pillow-heif to read it"
+    ]
+    found.append("the plug-in")
+    after = load(tmp_path / "in", **options)
+    assert (after.files, after.skipped) == (("1.heic", "2.png"), ())
+    assert len(list_caches(tmp_path / "cache")) == 1
+
+
+def test_only_who_has_such_files_depends_on_a_plug_in(monkeypatch):
+    asked = []
+    monkeypatch.setattr("mixem.data.picture._heif_can_be_read", lambda: asked.append(1) or True)
+    assert optional_readers(["a.png", "heic"]) == []
+    assert asked == []
+    assert optional_readers(["a.png", "b.HEIC"]) == ["heif"]
+    monkeypatch.setattr("mixem.data.picture.features.check", lambda _: None)
+    assert optional_readers(["c.avif"]) == []
+    monkeypatch.setattr("mixem.data.picture.features.check", lambda _: True)
+    assert optional_readers(["c.avif", "d.hif"]) == ["heif", "avif"]
+
+
+def test_a_cache_that_cannot_be_read_now_is_not_to_be_deleted(large: Path, tmp_path: Path):
+    options = {"memory_limit": 1000, "root": tmp_path / "cache"}
+    load(large, **options)
+    (cache,) = list_caches(tmp_path / "cache")
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", denied)
+        with pytest.raises(InputError, match="cannot be read: Permission denied; mend that"):
+            load(large, **options)
+    (cache.path / "about.json").unlink()
+    with pytest.raises(InputError, match="is damaged; delete it"):
+        load(large, **options)
 
 
 def test_notes_come_out_of_the_cache(tmp_path: Path):

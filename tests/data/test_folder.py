@@ -1,5 +1,6 @@
 """Folders of good, odd and broken pictures, with classes and splits or without."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -460,6 +461,23 @@ def test_a_sub_folder_without_permission_is_skipped(tmp_path: Path, monkeypatch)
     assert images.files == ("a/1.png", "c/1.png")
     assert images.class_names == ("a", "c")
     assert images.skipped == (("b", "Permission denied"),)
+
+
+@pytest.mark.parametrize("fault", [errno.EMFILE, errno.EIO, errno.ETIMEDOUT])
+def test_a_fault_of_the_machine_leaves_out_no_sub_folder(tmp_path: Path, monkeypatch, fault: int):
+    """F6: a whole class was skipped, as if it had no rights, where files were too many."""
+    for name in "abc":
+        picture(tmp_path / name / "1.png")
+    real = os.scandir
+
+    def fail(path):
+        if Path(path) == tmp_path / "b":
+            raise OSError(fault, "a fault", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(InputError, match="b' cannot be read: a fault"):
+        load(tmp_path)
 
 
 def test_a_folder_without_a_bottom_is_skipped(tmp_path: Path):

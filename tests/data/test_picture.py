@@ -439,7 +439,7 @@ def test_a_fault_of_the_machine_is_not_the_pictures(tmp_path: Path, monkeypatch,
 
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "open", fail)
-    for read in (lambda path: decode(path, 4, 1), lambda path: open_picture(path, 4)):
+    for read in (lambda path: decode(path, 4, 1), lambda path: open_picture(path, 32)):
         with pytest.raises(OSError, match="a fault"):
             read(tmp_path / "a.png")
 
@@ -450,9 +450,14 @@ def test_a_full_memory_is_not_the_pictures(tmp_path: Path, monkeypatch: pytest.M
 
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.setattr("PIL.Image.Image.resize", fail)
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    with pytest.raises(MemoryError):
-        decode(tmp_path / "a.png", 4, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.ImageFile.ImageFile.load", fail)
+        with pytest.raises(MemoryError):
+            decode(tmp_path / "a.png", 4, 1)
+    with monkeypatch.context() as patch:  # it would have been left lying on its side
+        patch.setattr("PIL.Image.Image.getexif", fail)
+        with pytest.raises(MemoryError):
+            open_picture(tmp_path / "a.png", 32)
 
 
 def test_threads_share_a_budget_of_pixels():

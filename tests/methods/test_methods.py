@@ -305,6 +305,34 @@ def test_clusters_without_spread_are_certain():
     assert p.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "variance", "message"),
+    [
+        ((5, 16), 0.1, r"centres of shape \(5, 16\) for 2 clusters and features of 16 numbers"),
+        ((1, 16), 0.1, "give 2 rows of 16"),  # which would have been all of them
+        ((16,), 0.1, "give 2 rows of 16"),
+        ((2, 8), 0.1, "give 2 rows of 16"),
+        ((2, 16), math.nan, "variance is nan; give a finite number from 0 on"),
+        ((2, 16), -1.0, "variance is -1.0"),
+        ((2, 16), math.inf, "variance is inf"),
+    ],
+)
+def test_centres_that_do_not_fit_are_refused(shape, variance, message):
+    """PyTorch said "the size of tensor a (3) must match", and a single row became all."""
+    method = make(SimCLR, clusters=2)
+    with pytest.raises(InputError, match=message):
+        method.keep_centres(torch.ones(shape), variance)
+    assert not method.centres.any()
+    with pytest.raises(InputError, match="no cluster centres yet"):
+        method.distances(digits(2))
+
+
+@pytest.mark.parametrize("clusters", [0, -1, 1.5, True, None])
+def test_a_number_of_clusters_that_is_none(clusters):
+    with pytest.raises(InputError, match=f"clusters is {clusters}; give a whole number from 1 on"):
+        SimCLR(SmallNet(1, size=8, width=4), Augmentation(size=8), clusters=clusters)
+
+
 def test_centres_are_saved_with_the_weights():
     method, other = make(SimCLR, clusters=2), make(SimCLR, clusters=2)
     method.keep_centres(torch.ones(2, 16), 0.25)

@@ -142,3 +142,10 @@ def test_the_small_resnets_start_is_hes():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels * module.kernel_size[0] ** 2
             assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, True, None, float("nan")])
+@pytest.mark.parametrize("what", ["in_channels", "size"])
+def test_numbers_that_are_no_size_of_an_image(what, number):
+    with pytest.raises(InputError, match=f"{what} is {number}; give a whole number from 1 on"):
+        make_backbone("small", **{"in_channels": 1, "size": 8} | {what: number})

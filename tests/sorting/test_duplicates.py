@@ -1,5 +1,6 @@
 """Duplicates: by hand, against a slow loop, with all alike, and as pictures are copied for real."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -144,3 +145,15 @@ def test_same_files_have_the_same_bytes(tmp_path: Path) -> None:
     assert lists(same_files(tmp_path, files)) == [[0, 2, 5], [1, 4]]
     (tmp_path / "e").unlink()
     assert lists(same_files(tmp_path, files)) == [[0, 2, 5]]
+
+
+def test_a_fault_of_the_machine_is_no_difference(tmp_path: Path, monkeypatch) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"1")
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError, match="Too many"):
+        same_files(tmp_path, ["a", "b"])

@@ -1,6 +1,7 @@
 """Maps of pictures: any size, tiles without seams, files that other programs read."""
 
 import csv
+import errno
 import io
 
 import numpy as np
@@ -139,3 +140,14 @@ def test_colours_differ(k):
     colours = palette(k)
     assert len(set(colours)) == len(colours) == k
     assert all(0 <= level <= 255 for colour in colours for level in colour)
+
+
+def test_a_fault_of_the_machine_is_no_unreadable_picture(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("PIL.Image.open", fail)
+    with pytest.raises(OSError, match="Too many"):
+        list(map_pictures(make(), tmp_path, ["a.png"], side=32))

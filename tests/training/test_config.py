@@ -55,6 +55,14 @@ def test_a_run_shorter_than_the_constant_epochs():
     ("field", "value"),
     [
         ("epochs", -1),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("batch_size", 2.5),
+        ("batch_size", math.inf),
+        ("learning_rate", math.inf),
+        ("weight_decay", math.inf),
+        ("weight_decay", math.nan),
+        ("snapshots", (True,)),
         ("batch_size", 1),
         ("constant_epochs", -1),
         ("learning_rate", 0.0),
@@ -83,6 +91,13 @@ def test_a_run_shorter_than_the_constant_epochs():
 def test_impossible_settings(field, value):
     with pytest.raises(InputError, match=field.split("_")[-1]):
         TrainConfig(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["max_minutes", "checkpoint_seconds"])
+def test_no_time_is_nan(field):
+    """Nothing is later than NaN: the training would not stop, or would not be saved."""
+    with pytest.raises(InputError, match=f"{field} is nan; give a number"):
+        Sitting(**{field: math.nan})
 
 
 def test_settings_are_frozen():

@@ -202,3 +202,28 @@ def test_generators_are_distinct_and_repeatable():
     draws = [torch.rand(4, generator=seeded(*key)).tolist() for key in keys]
     assert len(set(map(tuple, draws))) == len(keys)
     assert torch.rand(4, generator=seeded(0, "order", 0)).tolist() == draws[0]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "count", "message"),
+    [
+        (599, 2, "a batch of 599 images for 2 processes; give a batch_size that is a multiple of "
+         "their number, at most 1796"),
+        (2000, 2, "a batch of 1797 images for 2 processes; give a batch_size that is a multiple of "
+         "their number, at most 1796"),
+        (1800, 7, "a batch of 1797 images for 7 processes; .* at most 1792"),
+        (512, 2000, "a batch of 512 images for 2000 processes; start no more processes than there "
+         "are images"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_processes_cannot_share(monkeypatch, batch_size, count, message):
+    """F14: 2000 is a multiple of 2, and was refused with the advice to give one."""
+    monkeypatch.setattr(module, "processes", lambda: count)
+    images = load_images("digits", split="train+test")
+    method = SimCLR(SmallNet(1, size=8), Augmentation(size=8))
+    config = TrainConfig(batch_size=batch_size)
+    with pytest.raises(InputError, match=f"{message}$"):
+        Pass(method, "images", images, config, images.images)
+    if count < len(images):  # as it says
+        most = TrainConfig(batch_size=len(images) - len(images) % count)
+        assert Pass(method, "images", images, most, images.images).steps == 1
