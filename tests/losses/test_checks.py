@@ -140,7 +140,7 @@ def test_scores_far_from_cosines_are_refused():
         lambda t: nt_xent(P, Q, temperature=t),
         lambda t: infomax(P, Q, temperature=t),
         lambda t: swapped_prediction(torch.stack([P, Q]), temperature=t),
-        lambda t: temi(BOTH, BOTH, marginal=EVEN, temperature=t),
+        lambda t: temi(BOTH, BOTH, marginal=EVEN, temperature=t)[0],
     ],
     ids=["nt_xent", "infomax", "swapped", "temi"],
 )
