@@ -1,5 +1,6 @@
 """The one error that is the user's to mend."""
 
+import errno
 from numbers import Integral
 
 __all__ = ["InputError", "memory_is_full", "printable", "reason", "require_whole"]
@@ -52,5 +53,7 @@ def memory_is_full(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError):  # whose text may hold the name of a file
+        return error.errno == errno.ENOMEM
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in FULL)

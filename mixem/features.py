@@ -27,9 +27,9 @@ from torch import nn
 from mixem.checkpoint import read_json, write_json
 from mixem.data import ImageSet, check_vectors, folder_path, load_images, network_of
 from mixem.data.checks import shared
-from mixem.data.folder import _state, list_folder, list_pictures
+from mixem.data.folder import file_state, list_folder, list_pictures
 from mixem.data.picture import open_picture, optional_readers, raised_limit
-from mixem.data.root import data_root
+from mixem.data.root import data_root, expanded
 from mixem.devices import resolve_precision
 from mixem.errors import InputError
 from mixem.folding import folded
@@ -40,6 +40,7 @@ from mixem.progress import bar
 __all__ = ["Features", "features", "load_vectors", "prepare"]
 
 VERSION = 2  # part of the key; to be raised when the same pictures give other features
+DECODING = b"2"  # part of the key of a folder; to be raised when its pictures decode differently
 AHEAD = 2  # batches a worker that are begun before they are asked for
 GREY = 127  # what a picture is padded with: about 0 for the network
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -271,16 +272,16 @@ def _listed(
         if not len(images):
             raise InputError(f"the set {pictures.name!r} has no images")
         return (), [partial(_from_pixels, image) for image in images], pictures.fingerprint
-    root = Path(pictures).expanduser()
+    root = expanded(pictures)
     names = list_pictures(root)
     if not names:
         raise InputError(
             f"no picture in {str(root)!r}; give a folder with files that end in .jpg, .png, ..."
         )
     paths = [root / name for name in names]
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(DECODING)
     for name, path in zip(names, paths, strict=True):
-        digest.update(json.dumps([name, *_state(path)]).encode())
+        digest.update(json.dumps([name, *file_state(path)]).encode())
     for more in (raised_limit(), *optional_readers(names)):
         digest.update(str(more or "").encode())
     return names, [partial(open_picture, path, size) for path in paths], digest.hexdigest()
@@ -434,7 +435,7 @@ def _finish(
             ) from error
         batch = int(str(description["batch_size"]))
         del vectors  # a mapped file cannot be cut everywhere
-        os.truncate(folder / "vectors", 2 * width * (i - i % batch))
+        os.truncate(folder / "vectors", 2 * width * int(i - i % batch))
         raise InputError(
             f"{names[i]!r} could not be read before and can be now; call again to go on from there"
         )

@@ -193,7 +193,7 @@ def profile(
     Raises:
         InputError: For impossible settings, an unknown set, a folder that cannot be read.
     """
-    experiment = get(experiment) if isinstance(experiment, str) else experiment
+    experiment = _trained(experiment)
     if steps is not None and steps < 1:
         raise InputError(f"{steps} steps to time; give at least 1")
     sitting = dataclasses.replace(sitting or Sitting(), **changes)
@@ -276,7 +276,7 @@ def seconds_an_epoch(
     Raises:
         InputError: For impossible settings or images of unknown number.
     """
-    experiment = get(experiment) if isinstance(experiment, str) else experiment
+    experiment = _trained(experiment)
     sitting = dataclasses.replace(sitting or Sitting(), **changes)
     device = resolve_device(sitting.device)
     precision = resolve_precision(sitting.precision, device)
@@ -317,10 +317,22 @@ def seconds_an_epoch(
     return found
 
 
+def _trained(experiment: Experiment | str) -> Experiment:
+    """The experiment, which has steps to time."""
+    experiment = get(experiment) if isinstance(experiment, str) else experiment
+    if not experiment.training.epochs:
+        raise InputError(f"{experiment.name} trains nothing, so there is no step to time")
+    return experiment
+
+
 def _shape(experiment: Experiment) -> tuple[int, int, int, dict[str, int]]:
     """Channels, side, classes, and images of each part, of an experiment's images."""
     if experiment.images in SHAPES:
         return SHAPES[experiment.images]
+    if (path := folder_path(experiment.images)) and not network_of(experiment.images)[1]:
+        splits = (experiment.train_split, *experiment.settings.splits().values())
+        counts = {split: len(list_folder(path, split=split).files) for split in splits}
+        return 3, picture_size(experiment) or 0, experiment.clusters, counts
     sets = load_sets(experiment, loader(experiment))
     n, channels, side, _ = sets.train.images.shape
     return channels, side, experiment.clusters, {experiment.train_split: n}

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from mixem.profile import seconds_an_epoch
 from mixem.progress import duration
 from mixem.records import Record, Table, load_records, longest_scaled, paper_text, save_record
 from mixem.records.format import SCALED, shortened
-from mixem.runs import changes_of, prepare, run
+from mixem.runs import changes_of, prepare, run, runs_root
 from mixem.schema import from_json
 from mixem.training import Sitting
 
@@ -109,7 +108,7 @@ class Speeds:
         self.records, self.sitting, self.say = records, sitting, say
         self.device = resolve_device(sitting.device)
         self.hardware = hardware(str(self.device))
-        self.file = _runs() / "speed.json"
+        self.file = runs_root() / "speed.json"
         self.known: dict[str, float] = read_json(self.file) if self.file.exists() else {}
 
     def seconds(self, experiment: Experiment) -> float:
@@ -146,6 +145,8 @@ class Speeds:
 
     def minutes(self, experiment: Experiment) -> float:
         """Of a whole training, without the run it starts from and without its scores."""
+        if not experiment.training.epochs:
+            return 0.0
         return SPARE * experiment.training.epochs * self.seconds(experiment) / 60
 
 
@@ -387,10 +388,6 @@ def _missing(
 
 def _records(folder: str | Path) -> list[Record]:
     return load_records(folder) if Path(folder).is_dir() else []
-
-
-def _runs() -> Path:
-    return Path(os.environ.get("MIXEM_RUNS") or "runs")
 
 
 def _until(minutes: float) -> str:

@@ -52,7 +52,16 @@ from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
 from mixem.training.step import require_seed, seeded
 
-__all__ = ["Plan", "Run", "changes_of", "default_folder", "load_run", "prepare", "run"]
+__all__ = [
+    "Plan",
+    "Run",
+    "changes_of",
+    "default_folder",
+    "load_run",
+    "prepare",
+    "run",
+    "runs_root",
+]
 
 HISTORY_POINTS = 60  # kept in a record; log.jsonl has every epoch
 
@@ -397,7 +406,12 @@ def default_folder(
         parts.append(start_of(experiment).to_dict())
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
     name = experiment.name.replace("/", "-")
-    return Path(os.environ.get("MIXEM_RUNS") or "runs") / f"{name}-seed{seed}-{key}"
+    return runs_root() / f"{name}-seed{seed}-{key}"
+
+
+def runs_root() -> Path:
+    """The folder of runs that are given none: ``$MIXEM_RUNS`` or ``runs``."""
+    return Path(os.environ.get("MIXEM_RUNS") or "runs")
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def verify_record(
     }
     term, difference = max(differences.items(), key=lambda item: item[1])
     exact = found.terms == first.terms
-    here = hardware("cpu") if device in ("auto", "cpu") else device
+    here = hardware(training.device, training.processes)
     words = "the same bits"
     if not exact:
         now, then = (terms.get(term, math.nan) for terms in (found.terms, first.terms))

@@ -228,3 +228,10 @@ def test_the_page_shows_the_files_and_not_what_the_network_saw(photos, finished,
     assert len(data) == 12
     sizes = {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in data}
     assert sizes == {(96, 96)}
+
+
+def test_a_home_that_is_not_there_is_one_line(tmp_path, capsys):
+    out = f"--out={tmp_path / 'a.npy'}"
+    assert main(["embed", "efficientnet-lite0", "~nobody-of-that-name/pictures", out]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "home directory that cannot be found" in line

@@ -17,8 +17,9 @@ from mixem.experiments.build import build
 from mixem.methods import Method, SimCLR
 from mixem.methods.base import Step
 from mixem.models.backbones import SmallNet
-from mixem.profile import PARTS, PassProfile, Profile, profile
-from mixem.training import train
+from mixem.profile import PARTS, PassProfile, Profile, profile, seconds_an_epoch
+from mixem.reproduce import Speeds
+from mixem.training import Sitting, train
 from mixem.training.meter import Meter
 from mixem.training.step import Pass, Stepper, make_optimiser
 
@@ -247,7 +248,11 @@ def test_the_command(capsys, tmp_path):
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(capsys, tmp_path, arguments, complaint):
-    assert main(["profile", *arguments, f"--data={tmp_path}"]) == 2
+    try:
+        code = main(["profile", *arguments, f"--data={tmp_path}"])
+    except SystemExit as ended:  # argparse's, of an option
+        code = ended.code
+    assert code == 2
     printed, complaints = capsys.readouterr()
     assert printed == ""
     assert complaint in complaints
@@ -262,3 +267,18 @@ def test_damaged_files_are_no_reason_for_random_pixels(tmp_path):
             file.write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="damaged"):
         profile("mnist/simclr-small", root=tmp_path, **ONE_STEP)
+
+
+def test_of_a_folder_no_picture_is_read(tmp_path):
+    for i in range(130):
+        (tmp_path / f"{i}.png").write_text("no picture")
+    experiment = get("photos/simclr").on(f"folder:{tmp_path}")
+    few = experiment.override(training__batch_size=4, training__epochs=1)
+    assert seconds_an_epoch(few, steps=1, device="cpu") > 0
+
+
+def test_what_trains_nothing_has_no_step_to_time():
+    for timed in (profile, seconds_an_epoch):
+        with pytest.raises(InputError, match="pretrained/kmeans trains nothing"):
+            timed("pretrained/kmeans", device="cpu")
+    assert Speeds([], Sitting(device="cpu")).minutes(get("pretrained/kmeans")) == 0

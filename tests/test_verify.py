@@ -35,6 +35,10 @@ def test_a_run_of_today_has_the_same_bits(tiny_run):
     )
 
 
+def test_the_same_machine_is_known_whatever_its_device_is_called(tiny_run):
+    assert verify_record(tiny_run.record, device="cpu:0").words == "the same bits"
+
+
 def test_a_run_with_a_start_has_the_same_bits(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "digits/simclr", dataclasses.replace(tiny))
     experiment = get("digits/mixem").override(

@@ -152,9 +152,9 @@ def load_pictures(
     Raises:
         InputError: If nothing is there that can be read, or folders and pictures are mixed.
     """
-    from mixem.data import ImageSet, decode, folder_path, load_images
+    from mixem.data import ImageSet, decode, load_images
 
-    paths = [Path(folder_path(place) or place).expanduser() for place in places]
+    paths = [_path(place) for place in places]
     folders = [path for path in paths if path.is_dir()]
     if len(paths) == 1 and not paths[0].is_file():
         images = load_images(
@@ -180,6 +180,14 @@ def load_pictures(
     stacked = torch.from_numpy(np.stack(pixels))
     images = ImageSet(stacked, name="pictures", files=tuple(files), skipped=tuple(skipped))
     return Pictures(images, home)
+
+
+def _path(place: str) -> Path:
+    """The path in PATH or ``folder:PATH``."""
+    from mixem.data import folder_path
+    from mixem.data.root import expanded
+
+    return expanded(folder_path(place) or place)
 
 
 def report_skipped(images: "ImageSet") -> None:
@@ -313,10 +321,9 @@ def _predict_maps(options: argparse.Namespace, method: "Method") -> int:
 
 def _files(places: list[str]) -> tuple[Path, tuple[str, ...]]:
     """Folder and files of a folder of pictures, or of single ones."""
-    from mixem.data import folder_path
     from mixem.data.folder import list_pictures
 
-    paths = [Path(folder_path(place) or place).expanduser() for place in places]
+    paths = [_path(place) for place in places]
     if len(paths) == 1 and not paths[0].is_file():
         files = list_pictures(paths[0])
         if not files:
@@ -408,12 +415,11 @@ def _show(
 
 def _vectors(place: str, options: argparse.Namespace) -> tuple["ImageSet", Path]:
     """A folder as features by a pretrained network, and its path."""
-    from mixem.data import folder_path
     from mixem.devices import resolve_device
     from mixem.features import load_vectors
     from mixem.models.pretrained import pretrained
 
-    folder = Path(folder_path(place) or place).expanduser()
+    folder = _path(place)
     network = pretrained(options.network, weights=options.weights)
     print(f"mixem: {network.name}, trained on {network.seen}", file=sys.stderr)
     images = load_vectors(
@@ -428,7 +434,6 @@ def _vectors(place: str, options: argparse.Namespace) -> tuple["ImageSet", Path]
 
 def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...], Path, Any]:
     """Features of pictures by a run or a pretrained network, their files, folder, and pixels."""
-    from mixem.data import folder_path
     from mixem.data.root import data_root
     from mixem.devices import resolve_device
 
@@ -454,7 +459,7 @@ def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...],
     from mixem.features import features
     from mixem.models.pretrained import pretrained
 
-    folder = Path(folder_path(options.pictures[0]) or options.pictures[0]).expanduser()
+    folder = _path(options.pictures[0])
     network = pretrained(options.network, weights=options.weights)
     cache = data_root(options.data) / "features"
     found = features(folder, network, cache=cache, device=device)

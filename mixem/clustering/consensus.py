@@ -29,11 +29,6 @@ def consensus(probabilities: torch.Tensor, *, like: int = 0) -> torch.Tensor:
     Raises:
         InputError: If the shape is another one, or there is no such clustering.
     """
-    if probabilities.ndim != 3 or 0 in probabilities.shape or not 0 <= like < len(probabilities):
-        raise InputError(
-            f"probabilities of shape {tuple(probabilities.shape)}, like {like}; give "
-            "(clusterings, images, clusters) and the number of one of them"
-        )
     columns = matching(probabilities, like=like)
     parts = [p[:, order] for p, order in zip(probabilities, columns, strict=True)]
     return torch.stack(parts).mean(0)
@@ -48,7 +43,15 @@ def matching(probabilities: torch.Tensor, *, like: int = 0) -> torch.Tensor:
 
     Returns:
         int64 ``(h, k)``: the clusters of each clustering in the order of that one's.
+
+    Raises:
+        InputError: As :func:`consensus`.
     """
+    if probabilities.ndim != 3 or 0 in probabilities.shape or not 0 <= like < len(probabilities):
+        raise InputError(
+            f"probabilities of shape {tuple(probabilities.shape)}, like {like}; give "
+            "(clusterings, images, clusters) and the number of one of them"
+        )
     reference = probabilities[like]
     rows = []
     for other in probabilities:

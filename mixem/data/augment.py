@@ -177,7 +177,7 @@ class Augmentation:
         wide = self.cutout_width
         fits = wide is None or (_finite(wide) and 0 < wide <= 1)
         self._check("cutout_width", "a number above 0, at most 1, or None", fits)
-        for name in ("linear_colour", "pad"):
+        for name in ("affine_first", "linear_colour", "pad"):
             self._check(name, "True or False", isinstance(getattr(self, name), bool))
 
     def _check_normalisation(self) -> None:
@@ -212,7 +212,7 @@ class Augmentation:
                 "views in a worker of a DataLoader would repeat themselves, for each worker has a "
                 "copy of the generator; call the augmentation in the main process, on each batch"
             )
-        images = self._padded(images)
+        images = self.padded(images)
         n, c, h, w = images.shape
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             # With several processes, the j-th image here is number j * size() + rank() of all.
@@ -241,7 +241,14 @@ class Augmentation:
         """Draw ``count`` views of each image at once, ``(count, N, C, size, size)``.
 
         Faster than as many calls. All of them share the order of the jitter operations.
+
+        Raises:
+            InputError: As a call; also for vectors, whose views would all be the same.
         """
+        if _vectors(images):
+            raise InputError(
+                "features have no other views; let a neighbour be one, as settings.neighbours=20"
+            )
         return self(images.repeat(count, 1, 1, 1), generator).unflatten(0, (count, -1))
 
     def plain(self, images: torch.Tensor) -> torch.Tensor:
@@ -256,7 +263,7 @@ class Augmentation:
         if _vectors(images):
             return images.float()
         self.check_images(images)
-        images = self._padded(images)
+        images = self.padded(images)
         with torch.autocast(images.device.type, enabled=False):
             views = self._resized(images, self.plain_size or self.size)
             return operations.normalise(views, self.mean, self.std)
@@ -455,7 +462,7 @@ class Augmentation:
                 f"images of {h} x {w} pixels; affine_first needs square ones, leave it off"
             )
 
-    def _padded(self, images: torch.Tensor) -> torch.Tensor:
+    def padded(self, images: torch.Tensor) -> torch.Tensor:
         """The images, made square if the recipe says so."""
         square = images.shape[2] == images.shape[3]
         return images if square or not self.pad else operations.pad_to_square(images)

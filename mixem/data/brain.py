@@ -4,10 +4,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mixem.data.masks import IGNORED
 from mixem.errors import InputError
 
 TISSUES = ("grey matter", "white matter", "fluid")
-OUTSIDE = 255  # in the masks: a pixel whose class nobody says
 LEAST = 2000  # square millimetres of brain in a slice, so that there is something to see
 
 
@@ -24,7 +24,7 @@ def brain_slices(size: int = 96) -> tuple[torch.Tensor, torch.Tensor, tuple[str,
 
     Returns:
         Images, uint8 ``(N, 1, size, size)``, from the lowest slice to the top, the nose up; masks,
-        uint8 ``(N, size, size)``, :data:`OUTSIDE` outside; and the names of the tissues.
+        uint8 ``(N, size, size)``, ``IGNORED`` outside; and the names of the tissues.
 
     Raises:
         InputError: If nilearn is not installed or the size is below 16.
@@ -55,7 +55,7 @@ def brain_slices(size: int = 96) -> tuple[torch.Tensor, torch.Tensor, tuple[str,
     masks[grey > 0.5] = TISSUES.index("grey matter")
     masks[white > 0.5] = TISSUES.index("white matter")
     images = (255 * picture).round().to(torch.uint8)
-    masks[images == 0] = OUTSIDE
+    masks[images == 0] = IGNORED
     return images[:, None], masks, TISSUES
 
 

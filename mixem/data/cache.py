@@ -125,8 +125,11 @@ def write_cache(
                 file.seek(row * picture.size)
                 file.write(np.ascontiguousarray(picture).data)
         (unfinished / "about.json").write_text(json.dumps(known := about()), encoding="utf-8")
-        if not place.exists():  # another process may have been faster
+        try:
             unfinished.replace(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
     except OSError as error:
         raise InputError(
             f"the decoded pictures cannot be written to {str(place.parent)!r} "

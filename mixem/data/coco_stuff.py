@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixem.data.cache import map_pixels, write_cache
+from mixem.data.masks import IGNORED
 from mixem.data.picture import of_the_machine
 from mixem.data.root import data_root
 from mixem.errors import InputError
@@ -39,7 +40,6 @@ COARSE: dict[str, tuple[int, ...]] = {
 THREE = ("sky", "plant", "ground")  # of COCO-Stuff-3
 LISTS = {True: "Coco164kFew_Stuff_6.txt", False: "Coco164kFull_Stuff_Coarse_7.txt"}
 FOLDERS = {"train": "train2017", "test": "val2017"}
-UNKNOWN = 255  # in labels and masks
 LEAST_SIDE, LEAST_SHARE = 360, 0.75  # of pictures that are taken
 SCALE = 0.33
 BLOCK = 512  # pictures decoded at a time
@@ -78,7 +78,7 @@ def read_coco_stuff(
     """
     place = data_root(root) / "cocostuff"
     names = THREE if three else tuple(COARSE)
-    table = np.full(256, UNKNOWN, np.uint8)
+    table = np.full(256, IGNORED, np.uint8)
     for number, name in enumerate(names):
         table[[label - 1 for label in COARSE[name]]] = number
     files = [file for part in split.split("+") for file in _files(place, part, three)]
@@ -155,7 +155,7 @@ def _read(
     try:
         with Image.open(labels) as file:
             mask = table[np.asarray(file.convert("L") if file.mode != "L" else file)]
-        good = min(mask.shape) >= LEAST_SIDE and (mask != UNKNOWN).mean() >= LEAST_SHARE
+        good = min(mask.shape) >= LEAST_SIDE and (mask != IGNORED).mean() >= LEAST_SHARE
         if strict and not good:
             return None
         scaled = tuple(max(1, round(SCALE * side)) for side in mask.shape[::-1])
@@ -170,7 +170,7 @@ def _read(
     small = Image.fromarray(mask).resize(scaled, Image.Resampling.NEAREST)
     whole = np.dstack([np.asarray(colours), np.asarray(small)]).transpose(2, 0, 1)
     square = np.zeros((4, size, size), np.uint8)
-    square[3] = UNKNOWN
+    square[3] = IGNORED
     tall, wide = whole.shape[1:]
     there, here = zip(*(_overlap(length, size) for length in (tall, wide)), strict=True)
     square[:, here[0], here[1]] = whole[:, there[0], there[1]]

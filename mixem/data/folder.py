@@ -31,7 +31,7 @@ from mixem.data.root import data_root, expanded
 from mixem.errors import InputError
 from mixem.progress import bar
 
-__all__ = ["ENDINGS", "Folder", "list_folder", "list_pictures", "read_folder"]
+__all__ = ["ENDINGS", "Folder", "file_state", "list_folder", "list_pictures", "read_folder"]
 
 # What Pillow reads; .heic only with a plug-in, without which such photographs are named as skipped.
 ENDINGS = (
@@ -439,7 +439,7 @@ class _Reading(NamedTuple):
         what += optional_readers(self.names)
         key = hashlib.sha256(json.dumps(what).encode())
         for name in self.names:
-            key.update(json.dumps([name, *_state(self.root / name)]).encode())
+            key.update(json.dumps([name, *file_state(self.root / name)]).encode())
         place = root / "folders" / key.hexdigest()[:32]
         if not place.is_dir():
             outcome = _Outcome()
@@ -531,7 +531,7 @@ class _Reading(NamedTuple):
             yield
 
 
-def _state(path: Path) -> tuple[int, ...]:
+def file_state(path: Path) -> tuple[int, ...]:
     """Size and times of change of a file (contents, and rights), () if there is none."""
     try:
         status = path.stat()

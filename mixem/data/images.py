@@ -14,6 +14,7 @@ import torch
 from mixem.data.checks import check_vectors, shared
 from mixem.data.folder import read_folder
 from mixem.data.masks import IGNORED, read_pairs
+from mixem.data.root import expanded
 from mixem.data.scenes import SCENES, read_scenes
 from mixem.data.sources import SOURCES, read_source
 from mixem.errors import InputError
@@ -196,7 +197,9 @@ class ImageSet:
             InputError: If shape, type or values are others, or a row is not finite, too large for
                 float16 or all zeros.
         """
-        rows = torch.as_tensor(shared(array) if isinstance(array, np.ndarray) else array)
+        if isinstance(array, np.ndarray):
+            array = shared(np.ascontiguousarray(array))
+        rows = torch.as_tensor(array)
         if rows.ndim != 2 or 0 in rows.shape or not rows.is_floating_point():
             raise InputError(
                 f"vectors are {rows.dtype} of shape {tuple(rows.shape)}; give floating-point "
@@ -492,15 +495,17 @@ def _labels(labels: Any, n: int) -> torch.Tensor:
 
 def _masks(masks: Any) -> torch.Tensor:
     """uint8 ``(N, H, W)`` from what :meth:`ImageSet.of` takes."""
-    values = masks.cpu() if isinstance(masks, torch.Tensor) else torch.as_tensor(np.asarray(masks))
-    if values.dtype == torch.uint8:
-        return values
-    if values.is_floating_point() or values.is_complex() or int(values.max()) > IGNORED:
+    if isinstance(masks, torch.Tensor):
+        masks = (masks.float() if masks.is_floating_point() else masks).cpu()
+    values = np.asarray(masks)  # PyTorch cannot compare unsigned numbers of 16 bits and more
+    if values.dtype == np.uint8:
+        return shared(np.ascontiguousarray(values))
+    if values.dtype.kind not in "biu" or (values.size and values.max() > IGNORED):
         raise InputError(
             f"masks are {values.dtype}; give whole numbers below {IGNORED}, the class of each "
             f"pixel, and {IGNORED} or -1 where nobody says"
         )
-    return torch.where(values < 0, IGNORED, values).to(torch.uint8)
+    return torch.from_numpy(np.where(values < 0, IGNORED, values.astype(int)).astype(np.uint8))
 
 
 def _names_of(masks: torch.Tensor, images: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -550,7 +555,7 @@ def _few_of_each(images: ImageSet, count: str) -> ImageSet:
 
 def _unknown(name: str) -> str:
     """What to say of a name that means nothing."""
-    if Path(name).expanduser().is_dir():
+    if expanded(name).is_dir():
         return f"no images are called {name!r}; for the folder, give 'folder:{name}'"
     close = difflib.get_close_matches(name.lower(), NAMES, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -564,6 +569,10 @@ def _converted(images: torch.Tensor, size: int | None, channels: int | None) -> 
 
         images = resize(images, [size, size], antialias=True)
     if channels not in (None, images.shape[1]):
+        if images.shape[1] not in (1, 3):
+            raise InputError(
+                f"channels is {channels} for images of {images.shape[1]}; leave it out"
+            )
         from torchvision.transforms.v2.functional import rgb_to_grayscale
 
         images = rgb_to_grayscale(images, num_output_channels=channels)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixem.data.folder import Folder, read_folder
-from mixem.data.picture import of_the_machine
+from mixem.data.picture import of_the_machine, upright_size
+from mixem.data.root import expanded
 from mixem.errors import InputError
 
 IGNORED = 255  # in a mask: a pixel whose class nobody says, as in PASCAL VOC
@@ -24,7 +25,7 @@ def read_pairs(
     ``images/a/b.jpg``. Its pixels are class numbers (mode "L", "P" or "1"), 255 where nobody
     knows. A picture without a mask is unlabelled. Names of the classes may be given in
     ``classes.txt``, one a line. Picture and mask are resized and cut alike (see
-    :func:`mixem.data.folder.decode`), the mask by nearest pixels.
+    :func:`mixem.data.decode`), the mask by nearest pixels.
 
     Args:
         path: The folder.
@@ -41,7 +42,7 @@ def read_pairs(
         InputError: If the pictures' folder is missing, no picture can be read, no mask belongs to
             a picture, or a mask does not fit its picture or the classes.
     """
-    root = Path(path).expanduser()
+    root = expanded(path)
     if not (root / "images").is_dir():
         raise InputError(
             f"{str(root)!r} has no folder 'images'; give one with the folders images and masks, or "
@@ -96,9 +97,7 @@ def _read_mask(path: Path, picture: Path, size: int) -> NDArray[np.uint8]:
             if of_the_machine(error):
                 raise
             raise InputError(f"the mask {str(path)!r} cannot be read: {error}") from error
-        with Image.open(picture) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF: width and height change places
-            expected = image.size[::-1] if turned else image.size
+        expected = upright_size(picture)
     if mask.mode not in ("1", "L", "P"):
         raise InputError(
             f"the mask {str(path)!r} has mode {mask.mode!r}; "

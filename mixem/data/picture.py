@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, features
 
 from mixem.data.operations import pad_to_square
-from mixem.errors import InputError
+from mixem.errors import InputError, reason
 
 __all__ = [
     "Picture", "decode", "of_the_machine", "open_picture", "optional_readers", "pixel_limit",
-    "raised_limit", "read_picture", "top_of",
+    "raised_limit", "read_picture", "top_of", "upright_size",
 ]  # fmt: skip
 
 TURNS = {  # what makes a picture with this orientation entry upright
@@ -34,6 +34,7 @@ TURNS = {  # what makes a picture with this orientation entry upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = [TURNS[entry] for entry in (5, 6, 7, 8)]  # width and height change places
 # What white may be in pictures of more than 8 bits: one, or what 8, 10, 12, 14, 16 bits hold.
 TOPS = (1, 255, 1023, 4095, 16383, 65535)
 # Readers that scale what they read to 16 bits by the range that the file states.
@@ -176,23 +177,8 @@ def read_picture(
         OSError: If the machine is at fault: too many open files, a disk that fails.
         MemoryError: If the memory is full.
     """
-    try:
-        with _open(path) as picture:
-            _require_within_limit(picture)
-            note = _pages_and_channels(picture)
-            # JPEG can decode at a half, a quarter or an eighth; twice the size is kept for
-            # antialiasing. Other formats ignore this.
-            picture.draft(None, (2 * size, 2 * size))
-            with _BUDGET.of(picture.width * picture.height):
-                return _squared(picture, size, channels, tops or {}, note, pad)
-    except (InputError, MemoryError):
-        raise
-    # Pillow's readers raise whatever a broken file leads them to: OSError, SyntaxError,
-    # ValueError, struct.error, IndexError, ...
-    except Exception as error:
-        if of_the_machine(error):
-            raise
-        raise InputError(_reason(error)) from error
+    with _opened(path, size) as (picture, note):
+        return _squared(picture, size, channels, tops or {}, note, pad)
 
 
 def open_picture(path: str | Path, size: int) -> Image.Image:
@@ -203,20 +189,36 @@ def open_picture(path: str | Path, size: int) -> Image.Image:
         size: What it will be resized to; large JPEG files are decoded at about twice that.
 
     Raises:
-        InputError: If the file is no whole picture; the message is the reason, without the path.
+        InputError: As :func:`decode`.
         OSError: As :func:`read_picture`.
-        MemoryError: If the memory is full.
+        MemoryError: Likewise.
     """
+    with _opened(path, size) as (picture, note):
+        return _whole(picture, note)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture that can be read, as it is seen."""
+    with _open(path) as picture:
+        return picture.size[::-1] if _turn(picture) in SIDEWAYS else picture.size
+
+
+@contextmanager
+def _opened(path: str | Path, size: int) -> Iterator[tuple[Image.Image, str]]:
+    """A picture to be decoded, and what is said of channels that are left out of it."""
     try:
         with _open(path) as picture:
             _require_within_limit(picture)
-            _pages_and_channels(picture)
+            note = _pages_and_channels(picture)
+            # JPEG can decode at a half, a quarter or an eighth; twice the size is kept for
+            # antialiasing. Other formats ignore this.
             picture.draft(None, (2 * size, 2 * size))
             with _BUDGET.of(picture.width * picture.height):
-                return _whole(picture)
+                yield picture, note
     except (InputError, MemoryError):
         raise
-    # Pillow's readers raise whatever a broken file leads them to.
+    # Pillow's readers raise whatever a broken file leads them to: OSError, SyntaxError,
+    # ValueError, struct.error, IndexError, ...
     except Exception as error:
         if of_the_machine(error):
             raise
@@ -229,12 +231,9 @@ def _require_within_limit(picture: Image.Image) -> None:
         raise InputError(f"{picture.width} x {picture.height} pixels {_TOO_MANY} {pixels}")
 
 
-def _whole(picture: Image.Image) -> Image.Image:
+def _whole(picture: Image.Image, note: str) -> Image.Image:
     """The picture upright, RGB, sRGB."""
-    known = picture.format in SCALED
-    upright = _upright(picture)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        upright, _, _ = _as_bytes(upright, {}, known)
+    upright, _, _ = _eight_bits(picture, {}, note)
     colours = _colours(upright)
     if colours is None:
         return _as_mode(upright, "RGB")
@@ -248,18 +247,7 @@ def _squared(
     picture: Image.Image, size: int, channels: int, tops: Mapping[str, int], note: str, pad: bool
 ) -> Picture:
     """The picture upright, as 8 bits, its central square or the padded whole resized."""
-    deep_colour = ";16" in str(getattr(picture, "tile", [])[:1]) and not picture.mode.startswith(
-        "I"
-    )
-    known = picture.format in SCALED
-    upright = _upright(picture)
-    if note:
-        upright = upright.convert("RGB")
-    if deep_colour:
-        _check_deep_colour(upright)
-    kind, peak = "", 0.0
-    if upright.mode.startswith("I") or upright.mode == "F":
-        upright, kind, peak = _as_bytes(upright, tops, known)
+    upright, kind, peak = _eight_bits(picture, tops, note)
     left = (upright.width - (side := min(upright.size))) / 2
     top = (upright.height - side) / 2
     box = None if pad else (left, top, left + side, top + side)
@@ -337,20 +325,36 @@ def _pages_and_channels(picture: Image.Image) -> str:
     return ""
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF entry says.
+def _eight_bits(
+    picture: Image.Image, tops: Mapping[str, int], note: str
+) -> tuple[Image.Image, str, float]:
+    """The picture upright, as 8 bits; of a deeper one also its kind and its greatest value.
 
-    Not by ``ImageOps.exif_transpose``, which writes all entries anew and fails where one of them,
-    whichever, is odd.
+    Turned not by ``ImageOps.exif_transpose``, which writes all entries anew and fails where one of
+    them, whichever, is odd.
     """
+    sixteen = ";16" in str(getattr(picture, "tile", [])[:1])  # of which nothing is left when loaded
+    known = picture.format in SCALED
     picture.load()
+    turn = _turn(picture)
+    upright = picture if turn is None else picture.transpose(turn)
+    if note:
+        upright = upright.convert("RGB")
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _as_bytes(upright, tops, known)
+    if sixteen:
+        _check_deep_colour(upright)
+    return upright, "", 0.0
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What makes a picture upright, as its EXIF entry says; None for nothing."""
     try:
-        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # entries that cannot be read say nothing
         if of_the_machine(error):
             raise
-        turn = None
-    return picture if turn is None else picture.transpose(turn)
+        return None
 
 
 def _as_bytes(
@@ -431,7 +435,7 @@ def _reason(error: Exception) -> str:
         return f"its pixels {_TOO_MANY} {pixels[0] if pixels else ''}".rstrip()
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return reason(error)
 
 
 class _Budget:

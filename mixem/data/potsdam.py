@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mixem.data.cache import map_pixels, write_cache
+from mixem.data.masks import IGNORED
 from mixem.data.picture import of_the_machine
 from mixem.data.root import data_root
 from mixem.errors import InputError
@@ -39,7 +40,6 @@ LABELLED = frozenset(
 PICTURES, LABELS = "4_Ortho_RGBIR", ("5_Labels_for_participants", "5_Labels_all")
 TILE = 200
 TESTED = 855 / 5400  # of the labelled tiles
-UNKNOWN = 255
 VERSION = 1  # part of the cache's key; to be raised when the same files decode differently
 
 
@@ -94,7 +94,7 @@ def read_potsdam(
     masks = pixels[:, 4]
     if not three:
         return pixels[:, :4], masks, SIX
-    table = torch.full((256,), UNKNOWN, dtype=torch.uint8)
+    table = torch.full((256,), IGNORED, dtype=torch.uint8)
     for number, merged in enumerate(THREE.values()):
         table[[SIX.index(name) for name in merged]] = number
     return pixels[:, :4], table[masks.int()], tuple(THREE)
@@ -126,7 +126,7 @@ def _blocks(
     """Sheet by sheet the tiles with their masks as a fifth channel ``(n, 5, 200, 200)``."""
     for name, (picture, labels) in sheets.items():
         pixels = _halved(np.asarray(_decoded(picture, 4)))
-        mask: NDArray[np.uint8] = np.full(pixels.shape[:2], UNKNOWN, np.uint8)
+        mask: NDArray[np.uint8] = np.full(pixels.shape[:2], IGNORED, np.uint8)
         if labels is not None:
             mask = _classes(np.asarray(_decoded(labels, 3))[::2, ::2])
             mask = mask[: pixels.shape[0], : pixels.shape[1]]
@@ -167,7 +167,7 @@ def _decoded(path: Path, channels: int) -> Image.Image:
 
 def _classes(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class of each pixel from its colour."""
-    found = np.full(colours.shape[:2], UNKNOWN, np.uint8)
+    found = np.full(colours.shape[:2], IGNORED, np.uint8)
     for number, colour in enumerate(COLOURS):
         found[(colours == colour).all(-1)] = number
     return found

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from sklearn.datasets import load_digits
 from mixem.data.folder import read_folder
 from mixem.data.picture import decode, of_the_machine
 from mixem.data.root import data_root
-from mixem.errors import InputError
+from mixem.errors import InputError, memory_is_full, reason
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -63,6 +64,11 @@ STL10_CLASSES = (
     "airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck",
 )  # fmt: skip
 DIGITS = tuple("0123456789")
+
+# What readers raise where a file is not what it should be.
+DAMAGED = (
+    AssertionError, EOFError, IndexError, KeyError, TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
 
 Part = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]  # images, labels, class names
 
@@ -113,10 +119,10 @@ def read_source(
     except InputError:
         raise
     except (OSError, RuntimeError) as error:
-        if "memory" in str(error) or of_the_machine(error):
+        if memory_is_full(error) or of_the_machine(error):
             raise
         raise InputError(_missing(name, source, where, download, error)) from error
-    except (AssertionError, EOFError, IndexError, KeyError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"the files of {name} in {str(where / source.folder)!r} are damaged; delete them and "
             "fetch them again with download=True (--download)"
@@ -130,8 +136,7 @@ def read_source(
 def _missing(name: str, source: Source, root: Path, download: bool, error: Exception) -> str:
     """What to say of a data set that is not there."""
     if download:
-        reason = " ".join(str(error).split())
-        return f"{name} could not be fetched to {str(root)!r}: {reason}"
+        return f"{name} could not be fetched to {str(root)!r}: {reason(error)}"
     mirror = f" (or pictures as {source.mirrors[0]}/train/CLASS/*.png)" if source.mirrors else ""
     return (
         f"{name} is not, or not whole, in {str(root / source.folder)!r}; give the folder that "

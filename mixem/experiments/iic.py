@@ -49,7 +49,7 @@ _SOURCES = {
 _CURVE = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64, 128, 256)
 
 
-def _constant(epochs: int, batch_size: int, learning_rate: float = 1e-4) -> TrainConfig:
+def constant(epochs: int, batch_size: int, learning_rate: float = 1e-4) -> TrainConfig:
     """Adam with a constant rate; ``batch_size`` counts images, the official one pairs."""
     return TrainConfig(
         epochs=epochs,
@@ -88,7 +88,7 @@ _MNIST_BOTH_HEADS = Experiment(  # what the paper and the command of 685 say
         passes=("main", "main", "over"),
         plain_views=Augmentation(size=24, crop_sides=(20,), centre=0.5, plain_side=20),
     ),
-    training=replace(_constant(463, 140), snapshots=_CURVE),
+    training=replace(constant(463, 140), snapshots=_CURVE),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources=_SOURCES,
 )
@@ -126,7 +126,7 @@ _CIFAR10 = replace(  # 640
     settings=IICSettings(
         over_clusters=70, repeats=3, passes=("over", "main", "main"), plain_views=_CIFAR_PLAIN
     ),
-    training=replace(_constant(1447, 220), snapshots=_CURVE),
+    training=replace(constant(1447, 220), snapshots=_CURVE),
 )
 _CIFAR20 = replace(  # 579
     _CIFAR10,
@@ -137,7 +137,7 @@ _CIFAR20 = replace(  # 579
     settings=IICSettings(
         over_clusters=140, repeats=5, passes=("main", "over"), plain_views=_CIFAR_PLAIN
     ),
-    training=replace(_constant(1051, 200), snapshots=_CURVE),
+    training=replace(constant(1051, 200), snapshots=_CURVE),
 )
 _STL10 = replace(  # 569
     _CIFAR20,
@@ -152,13 +152,13 @@ _STL10 = replace(  # 569
         plain_views=_STL_PLAIN,
         over_split="train+unlabeled+test",
     ),
-    training=replace(_constant(389, 140), snapshots=_CURVE),
+    training=replace(constant(389, 140), snapshots=_CURVE),
 )
 _STL10_B2A1 = replace(  # 570
     _STL10,
     name="stl10/iic-main-twice",
     settings=replace(_STL10.settings, passes=("main", "main", "over")),
-    training=replace(_constant(607, 140), snapshots=_CURVE),
+    training=replace(constant(607, 140), snapshots=_CURVE),
 )
 
 # --- Table 2: ablations on STL-10 ---------------------------------------------------------------
@@ -223,7 +223,7 @@ def _plus(
             over_split=None,
             mapping="majority",
         ),
-        training=_constant(3200, images_a_batch),
+        training=constant(3200, images_a_batch),
         protocol=KMeansProtocol(fit_split="train"),
         sources={
             **_SOURCES,
@@ -273,7 +273,7 @@ _PLUS = (
         name="stl10/iic-plus-70",
         train_split="train+unlabeled",
         clusters=70,
-        training=_constant(3200, 140),
+        training=constant(3200, 140),
     ),
 )
 
@@ -290,7 +290,7 @@ _FINETUNE = replace(  # 698
         _STL_VIEWS, affine=0.5, degrees=18, translate=0.1, scale=(0.9, 1.1), shear=10, cutout=0.5
     ),
     settings=FinetuneSettings(),
-    training=_constant(8000, 700, 1e-3),
+    training=constant(8000, 700, 1e-3),
     protocol=KMeansProtocol(),
     start="stl10/iic-plus-70",
     sources={
@@ -337,7 +337,7 @@ _MNIST_SHORT = replace(
     name="mnist/iic-short",
     backbone="clusternet6c-16-batch",
     settings=replace(_MNIST_BOTH_HEADS.settings, repeats=3, head_std=None),
-    training=replace(_constant(3, 50, 3e-3), constant_epochs=1),
+    training=replace(constant(3, 50, 3e-3), constant_epochs=1),
     sources={**_OURS, "settings.repeats": "this book, chosen for two CPU cores"},
 )
 # Bands hide the bar of a seven, so that a barred seven and a plain one look alike; a two and a
@@ -375,7 +375,7 @@ _DIGITS = replace(
     views=DIGITS_VIEWS,
     settings=replace(_MNIST_SHORT.settings, sub_heads=10, lamb=1.5, plain_views=None),
     training=replace(
-        _constant(15, 50, 6e-3),
+        constant(15, 50, 6e-3),
         constant_epochs=4,
         schedule="steps",
         snapshots=(0, 1, 2, 4, 8, 12),
@@ -423,7 +423,7 @@ _MNIST_PLUS_SHORT = replace(
     test_split="test",
     clusters=25,
     settings=replace(_MNIST_SHORT.settings, passes=("main",), mapping="majority"),
-    training=replace(_constant(8, 50, 3e-3), constant_epochs=2, schedule="steps"),
+    training=replace(constant(8, 50, 3e-3), constant_epochs=2, schedule="steps"),
     protocol=KMeansProtocol(fit_split="train"),
     sources={
         **_OURS,
@@ -463,7 +463,7 @@ _DIGITS_FINETUNE = replace(
     method="finetune",
     clusters=10,
     settings=FinetuneSettings(hidden=256),
-    training=replace(_constant(1, 50, 1e-3), constant_epochs=0, schedule="steps", least_steps=200),
+    training=replace(constant(1, 50, 1e-3), constant_epochs=0, schedule="steps", least_steps=200),
     protocol=KMeansProtocol(),
     start="digits/iic-plus",
     sources=_FEW,

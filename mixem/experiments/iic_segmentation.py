@@ -7,21 +7,10 @@ from dataclasses import replace
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
+from mixem.experiments.iic import constant
 from mixem.experiments.settings import Experiment
 from mixem.methods import IICSegmentationSettings
 from mixem.training.config import TrainConfig
-
-
-def _constant(epochs: int, batch_size: int, learning_rate: float) -> TrainConfig:
-    """Adam with a constant rate."""
-    return TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=0.0,
-        constant_epochs=epochs,
-    )
-
 
 # --- Table 4 ------------------------------------------------------------------------------------
 
@@ -73,7 +62,7 @@ _COCO_3 = Experiment(  # 555
         jitter=1.0,
     ),
     settings=IICSegmentationSettings(over_clusters=15, lamb=1.5, labelled_only=True),
-    training=_constant(54, 120, 1e-4),
+    training=constant(54, 120, 1e-4),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources=_SOURCES,
 )
@@ -83,7 +72,7 @@ _COCO = replace(  # 512
     images="coco-stuff",
     clusters=15,
     settings=replace(_COCO_3.settings, over_clusters=45, lamb=1.0),
-    training=_constant(14, 60, 1e-4),
+    training=constant(14, 60, 1e-4),
 )
 _POTSDAM_3 = replace(  # 545
     _COCO_3,
@@ -97,7 +86,7 @@ _POTSDAM_3 = replace(  # 545
         size=200, flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1, jitter=1.0
     ),
     settings=IICSegmentationSettings(over_clusters=24, lamb=1.5),
-    training=_constant(14, 75, 1e-5),
+    training=constant(14, 75, 1e-5),
     protocol=KMeansProtocol(fit_split="train+test"),
     sources={
         **_SOURCES,
@@ -113,7 +102,7 @@ _POTSDAM = replace(  # 544
     images="potsdam",
     clusters=6,
     settings=replace(_POTSDAM_3.settings, over_clusters=36, lamb=1.0, max_displacement=5),
-    training=_constant(10, 60, 1e-6),
+    training=constant(10, 60, 1e-6),
     sources={**_POTSDAM_3.sources, "training.epochs": _SOURCES["training.epochs"]},
 )
 
@@ -128,14 +117,14 @@ _LAMBDA_1 = (
         _COCO_3,
         name="coco-stuff-3/iic-segmentation-lambda-1",
         settings=replace(_COCO_3.settings, lamb=1.0, passes=("main", "over")),
-        training=_constant(47, 120, 1e-4),
+        training=constant(47, 120, 1e-4),
         sources={**_COCO_3.sources, **_BOTH},
     ),
     replace(  # 711
         _POTSDAM_3,
         name="potsdam-3/iic-segmentation-lambda-1",
         settings=replace(_POTSDAM_3.settings, lamb=1.0, passes=("main", "over")),
-        training=_constant(40, 75, 1e-5),
+        training=constant(40, 75, 1e-5),
         sources={**_POTSDAM_3.sources, **_BOTH},
     ),
 )
@@ -180,24 +169,24 @@ def _plus(
 
 _PLUS = (
     _plus(  # 496
-        _COCO_3, train="train", fit="train", clusters=15, training=_constant(108, 180, 1e-4)
+        _COCO_3, train="train", fit="train", clusters=15, training=constant(108, 180, 1e-4)
     ),
     _plus(  # 521
-        _COCO, train="train", fit="train", clusters=45, training=_constant(28, 90, 1e-4)
+        _COCO, train="train", fit="train", clusters=45, training=constant(28, 90, 1e-4)
     ),
     _plus(  # 482
         _POTSDAM_3,
         train="train+unlabeled",
         fit="train",
         clusters=9,
-        training=_constant(27, 75, 1e-5),
+        training=constant(27, 75, 1e-5),
     ),
     _plus(  # 487
         _POTSDAM,
         train="train+unlabeled",
         fit="train",
         clusters=24,
-        training=_constant(20, 60, 1e-5),
+        training=constant(20, 60, 1e-5),
     ),
 )
 
@@ -215,7 +204,7 @@ _TEXTURES = Experiment(
     views=Augmentation(size=64, flip=0.5, brightness=0.4, contrast=0.4, jitter=1.0),
     settings=IICSegmentationSettings(over_clusters=12, sub_heads=3, lamb=1.5, max_displacement=5),
     training=replace(
-        _constant(2, 8, 2e-3), constant_epochs=1, schedule="steps", snapshots=(0, 1, 2)
+        constant(2, 8, 2e-3), constant_epochs=1, schedule="steps", snapshots=(0, 1, 2)
     ),
     protocol=KMeansProtocol(fit_split="train"),
     sources={

@@ -22,17 +22,11 @@ from dataclasses import replace
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.experiments.settings import Experiment
+from mixem.experiments.settings import Experiment, all_from
 from mixem.methods import IICSettings, IMCSwAVSettings, MixEMSettings, SimCLRSettings
 from mixem.training.config import TrainConfig
 
-_SOURCES = dict.fromkeys(
-    (
-        "name", "method", "images", "train_split", "test_split", "backbone", "clusters", "views",
-        "settings", "training", "protocol", "start",
-    ),
-    "this book, for folders of photographs on two CPU cores",
-)  # fmt: skip
+_SOURCES = all_from("this book, for folders of photographs on two CPU cores")
 _KEEPING_COLOURS = Augmentation(
     size=32,
     crop_scale=(0.3, 1.0),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.experiments.settings import Experiment
+from mixem.experiments.settings import Experiment, all_from
 from mixem.methods import (
     IICSettings,
     IMCSwAVSettings,
@@ -20,13 +20,7 @@ from mixem.methods import (
 )
 from mixem.training.config import TrainConfig
 
-_SOURCES = dict.fromkeys(
-    (
-        "name", "method", "images", "train_split", "test_split", "backbone", "clusters", "views",
-        "settings", "training", "protocol", "start",
-    ),
-    "this book",
-)  # fmt: skip
+_SOURCES = all_from("this book")
 _HEADS = TrainConfig(
     epochs=10, batch_size=512, learning_rate=2e-2, weight_decay=0.0, constant_epochs=0,
     schedule="steps", least_steps=150,

@@ -15,7 +15,7 @@ from mixem.methods import METHODS
 from mixem.schema import from_json, hints, kinds, to_json
 from mixem.training.config import TrainConfig
 
-__all__ = ["Experiment", "whole"]
+__all__ = ["Experiment", "all_from", "whole"]
 
 LARGEST = 2**53  # of a whole number: the last up to which float and int are the same
 MOST_STARTS = 100_000  # of k-means: more would not end
@@ -193,6 +193,12 @@ class Experiment:
             raise InputError(
                 f"settings of another version of mixem ({error}); train again"
             ) from error
+
+
+def all_from(source: str) -> dict[str, str]:
+    """The sources of an experiment whose values are all from one place."""
+    names = (item.name for item in dataclasses.fields(Experiment))
+    return {name: source for name in names if name != "sources"}
 
 
 def whole(images: str) -> str:

@@ -4,7 +4,8 @@ Every loss is computed in float32 or better whatever the autocast setting, and s
 finite inputs, up to about 1e30 divided by the temperature where there is one. NaN makes it NaN.
 
 Shapes, types and numbers that do not fit are an :class:`mixem.errors.InputError`. On a CPU so are
-logits where probabilities are meant; on a GPU nobody looks, for that would wait for it.
+logits where probabilities are meant; at those of pixels, and on a GPU, nobody looks, for that would
+take time.
 
 While several processes train together (:mod:`mixem.distributed`), each gives its own images, and
 batch means, joint distributions, negatives and codes are those of all.

@@ -1,11 +1,14 @@
 """What the losses refuse. Nothing here makes a GPU wait."""
 
+from collections.abc import Mapping
+
 import torch
 
 from mixem.errors import InputError
 from mixem.losses.precision import full_precision
 
 __all__ = [
+    "require_alike",
     "require_cosines",
     "require_floats",
     "require_matrix",
@@ -37,6 +40,15 @@ def require_floats(name: str, x: object, *, ndim: tuple[int, ...] = (), expected
             f"{name} of shape {tuple(x.shape)} and type {x.dtype}; "
             f"give non-empty floating-point numbers, {expected}"
         )
+
+
+def require_alike(given: Mapping[str, object], *, ndim: tuple[int, ...], expected: str) -> None:
+    """Raise :class:`InputError` unless two tensors, by name, are as above and of one shape."""
+    for name, x in given.items():
+        require_floats(name, x, ndim=ndim, expected=expected)
+    (a, x), (b, y) = ((name, tuple(x.shape)) for name, x in given.items())  # type: ignore[attr-defined]
+    if x != y:
+        raise InputError(f"{a} of shape {x} and {b} of {y}; give equal shapes, {expected}")
 
 
 def require_matrix(name: str, x: object) -> None:

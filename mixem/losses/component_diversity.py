@@ -4,7 +4,7 @@ import torch
 
 from mixem.distributed import average
 from mixem.losses.checks import require_matrix, require_probabilities
-from mixem.losses.precision import full_precision
+from mixem.losses.precision import entropy, full_precision
 
 __all__ = ["component_diversity"]
 
@@ -34,7 +34,4 @@ def component_diversity(p: torch.Tensor) -> torch.Tensor:
     require_matrix("p", p)
     require_probabilities("p", p)
     with torch.autocast(p.device.type, enabled=False):
-        mean = average(full_precision(p).mean(0))
-        # ln is taken of at least the smallest normal number: the value of p ln p is unchanged to
-        # rounding, and the gradient at 0 stays finite instead of -inf.
-        return (mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()
+        return -entropy(average(full_precision(p).mean(0))).sum()

@@ -6,10 +6,10 @@ import torch
 
 from mixem.distributed import total
 from mixem.errors import InputError
-from mixem.losses.checks import require_floats, require_probabilities
+from mixem.losses.checks import require_alike, require_probabilities
 from mixem.losses.precision import full_precision
 
-__all__ = ["EPS", "iic", "joint_distribution"]
+__all__ = ["iic", "information", "joint_distribution"]
 
 EPS = sys.float_info.epsilon  # 2.2e-16, as in the official code; too small for float16
 
@@ -52,10 +52,15 @@ def iic(p: torch.Tensor, q: torch.Tensor, *, lamb: float = 1.0) -> torch.Tensor:
         raise InputError(f"lamb is {lamb}; give a number from 0 on")
     joint = joint_distribution(p, q)
     with torch.autocast(p.device.type, enabled=False):
-        marginal = joint.sum(-1).clamp_min(EPS).log()  # of both views, for P is symmetric
-        joint = joint.clamp_min(EPS)
-        outer = marginal.unsqueeze(-1) + marginal.unsqueeze(-2)
-        return -(joint * (joint.log() - lamb * outer)).sum((-2, -1))
+        return -information(joint, lamb)
+
+
+def information(joint: torch.Tensor, lamb: float) -> torch.Tensor:
+    """The sum in :func:`iic` of symmetric distributions ``(..., k, k)``, ``(...)`` in nats."""
+    marginal = joint.sum(-1).clamp_min(EPS).log()
+    joint = joint.clamp_min(EPS)
+    outer = marginal.unsqueeze(-1) + marginal.unsqueeze(-2)
+    return (joint * (joint.log() - lamb * outer)).sum((-2, -1))
 
 
 def joint_distribution(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
@@ -75,12 +80,7 @@ def joint_distribution(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
         InputError: If the shapes do not fit, or p or q (on a CPU) hold no probabilities.
     """
     expected = "(images, clusters) or (sub-heads, images, clusters)"
-    for name, x in (("p", p), ("q", q)):
-        require_floats(name, x, ndim=(2, 3), expected=expected)
-    if p.shape != q.shape:
-        raise InputError(
-            f"p of shape {tuple(p.shape)} and q of {tuple(q.shape)}; give equal shapes, {expected}"
-        )
+    require_alike({"p": p, "q": q}, ndim=(2, 3), expected=expected)
     require_probabilities("p", p)
     require_probabilities("q", q)
     with torch.autocast(p.device.type, enabled=False):

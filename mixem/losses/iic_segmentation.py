@@ -7,7 +7,8 @@ from scipy.fft import next_fast_len
 
 from mixem.distributed import total
 from mixem.errors import InputError
-from mixem.losses.iic import EPS
+from mixem.losses.checks import require_alike
+from mixem.losses.iic import information
 from mixem.losses.precision import full_precision
 
 
@@ -72,8 +73,8 @@ def iic_segmentation(
         if mask is not None:
             x, y = x * mask, y * mask
         joint = total((_met_within if collapsed else _met_at_each)(x, y, max_displacement))
-        information = _information(joint, lamb)
-        return -(information if collapsed else information.mean((-2, -1)))
+        found = _information(joint, lamb)
+        return -(found if collapsed else found.mean((-2, -1)))
 
 
 def _met_within(x: torch.Tensor, y: torch.Tensor, most: int) -> torch.Tensor:
@@ -127,23 +128,15 @@ def _information(joint: torch.Tensor, lamb: float) -> torch.Tensor:
     """Mutual information of counts ``(..., k, k)``; 0 where fewer than half a pixel was counted."""
     count = joint.sum((-2, -1), keepdim=True)
     joint = (joint + joint.mT) / 2 / count.clamp_min(0.5)
-    marginal = joint.sum(-1).clamp_min(EPS).log()
-    joint = joint.clamp_min(EPS)
-    outer = marginal.unsqueeze(-1) + marginal.unsqueeze(-2)
-    information = (joint * (joint.log() - lamb * outer)).sum((-2, -1))
-    return information * (count >= 0.5)[..., 0, 0]
+    return information(joint, lamb) * (count >= 0.5)[..., 0, 0]
 
 
 def _check(
     x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None, most: int, lamb: float
 ) -> None:
-    shape = tuple(x.shape)
-    if shape != y.shape or x.ndim not in (4, 5) or 0 in shape or not x.is_floating_point():
-        raise InputError(
-            f"x is {x.dtype} of shape {shape} and y of {tuple(y.shape)}; give two equal "
-            "floating-point shapes, (images, clusters, height, width), or with sub-heads before"
-        )
-    expected = (shape[-4], 1, *shape[-2:])
+    shapes = "([sub-heads,] images, clusters, height, width)"
+    require_alike({"x": x, "y": y}, ndim=(4, 5), expected=shapes)
+    expected = (x.shape[-4], 1, *x.shape[-2:])
     if mask is not None and tuple(mask.shape) != expected:
         raise InputError(f"the mask has shape {tuple(mask.shape)}; give one of {expected}")
     if not isinstance(most, int) or isinstance(most, bool) or most < 0:

@@ -5,7 +5,7 @@ import torch
 from mixem.distributed import average
 from mixem.errors import InputError
 from mixem.losses.checks import require_floats, require_temperature
-from mixem.losses.precision import full_precision
+from mixem.losses.precision import entropy, full_precision
 
 __all__ = ["infomax", "logit_penalty"]
 
@@ -91,8 +91,3 @@ def logit_penalty(logits: torch.Tensor, *, bound: float = 5.0) -> torch.Tensor:
         raise InputError(f"bound is {bound}; give a number from 0 on")
     with torch.autocast(logits.device.type, enabled=False):
         return (full_precision(logits).abs() - bound).relu().sum(-1).mean()
-
-
-def entropy(p: torch.Tensor) -> torch.Tensor:
-    """- p ln p of each entry, 0 and with a finite gradient at 0."""
-    return -p * p.clamp_min(torch.finfo(p.dtype).tiny).log()

@@ -3,7 +3,7 @@
 import torch
 
 from mixem.losses.checks import require_matrix, require_probabilities
-from mixem.losses.precision import full_precision
+from mixem.losses.precision import entropy, full_precision
 
 __all__ = ["instance_confidence", "instance_entropy"]
 
@@ -57,5 +57,4 @@ def instance_entropy(p: torch.Tensor) -> torch.Tensor:
     require_matrix("p", p)
     require_probabilities("p", p)
     with torch.autocast(p.device.type, enabled=False):
-        p = full_precision(p)
-        return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(1).mean()
+        return entropy(full_precision(p)).sum(1).mean()

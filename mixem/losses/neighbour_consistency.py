@@ -3,9 +3,8 @@
 import torch
 
 from mixem.distributed import average
-from mixem.errors import InputError
-from mixem.losses.infomax import entropy
-from mixem.losses.precision import full_precision
+from mixem.losses.checks import require_alike
+from mixem.losses.precision import entropy, full_precision
 
 
 def neighbour_consistency(
@@ -44,17 +43,8 @@ def neighbour_consistency(
     logarithm of a mean below 1e-8 is not cut off either, so that the loss of one cluster is 0 and
     not -1.7e-6 or so. The entropy is the anchors' only, as there.
     """
-    if (
-        anchors.shape != neighbours.shape
-        or anchors.ndim not in (2, 3)
-        or 0 in anchors.shape
-        or not (anchors.is_floating_point() and neighbours.is_floating_point())
-    ):
-        raise InputError(
-            f"anchors are {anchors.dtype} of shape {tuple(anchors.shape)} and neighbours "
-            f"{neighbours.dtype} of {tuple(neighbours.shape)}; give floating-point logits of two "
-            "equal shapes, (images, clusters) or (heads, images, clusters)"
-        )
+    expected = "logits (images, clusters) or (heads, images, clusters)"
+    require_alike({"anchors": anchors, "neighbours": neighbours}, ndim=(2, 3), expected=expected)
     with torch.autocast(anchors.device.type, enabled=False):
         ln_p, ln_q = (full_precision(x).log_softmax(-1) for x in (anchors, neighbours))
         consistency = -(ln_p + ln_q).logsumexp(-1).mean(-1)

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mixem.distributed import gather, rank
-from mixem.errors import InputError
-from mixem.losses.checks import require_matrix, require_temperature
+from mixem.losses.checks import require_alike, require_temperature
 from mixem.losses.precision import full_precision, length
 
 __all__ = ["nt_xent"]
@@ -38,10 +37,7 @@ def nt_xent(z1: torch.Tensor, z2: torch.Tensor, *, temperature: float = 0.5) -> 
     gradient of a row grows with 1 / length, up to 1e8: rows in float16 that are shorter than about
     1e-4 may get an infinite one, those in bfloat16 or float32 do not.
     """
-    require_matrix("z1", z1)
-    require_matrix("z2", z2)
-    if z1.shape != z2.shape:
-        raise InputError(f"z1 is {tuple(z1.shape)} and z2 {tuple(z2.shape)}; give equal shapes")
+    require_alike({"z1": z1, "z2": z2}, ndim=(2,), expected="matrices with one row per image")
     require_temperature(temperature)
     count = len(z1)
     with torch.autocast(z1.device.type, enabled=False):

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from mixem.distributed import average, total
 from mixem.errors import InputError
+from mixem.losses.checks import require_alike
 from mixem.losses.precision import full_precision
 
 
@@ -48,17 +49,8 @@ def self_label(
     Differs from the official code: without an image that counts, that raises an error and ends the
     training.
     """
-    if (
-        logits.shape != sources.shape
-        or logits.ndim not in (2, 3)
-        or 0 in logits.shape
-        or not (logits.is_floating_point() and sources.is_floating_point())
-    ):
-        raise InputError(
-            f"logits are {logits.dtype} of shape {tuple(logits.shape)} and sources {sources.dtype} "
-            f"of {tuple(sources.shape)}; give floating-point logits of two equal shapes, "
-            "(images, clusters) or (heads, images, clusters)"
-        )
+    expected = "(images, clusters) or (heads, images, clusters)"
+    require_alike({"logits": logits, "sources": sources}, ndim=(2, 3), expected=expected)
     if not 0 <= threshold < 1:
         raise InputError(f"threshold is {threshold}; give a number from 0 to below 1")
     with torch.autocast(logits.device.type, enabled=False):

@@ -4,6 +4,7 @@ import torch
 
 from mixem.distributed import average
 from mixem.errors import InputError
+from mixem.losses.checks import require_alike, require_floats, require_temperature
 from mixem.losses.precision import full_precision
 
 
@@ -41,7 +42,7 @@ def temi(
             rows sum to one.
         beta: From 0.5 to 1. At 1 a cluster that dies out is no longer seen, below it still is; at
             0.5 uniform rows have as much pmi as certain ones.
-        temperature: Of both softmaxes, as in the official code.
+        temperature: Of both softmaxes, as in the official code; 1e-30 to 1e30.
         momentum: Of the marginal, in [0, 1).
 
     Returns:
@@ -56,24 +57,18 @@ def temi(
     certain of different clusters have a finite loss and gradient (there, in float32, NaN or
     infinity from logits 10 apart on); all heads are one batch, and one head is allowed.
     """
+    expected = "logits (2, [heads,] pairs, clusters)"
+    require_alike({"student": student, "teacher": teacher}, ndim=(3, 4), expected=expected)
+    require_floats("marginal", marginal, ndim=(1, 2), expected="([heads,] clusters)")
     shape = tuple(student.shape)
-    if (
-        teacher.shape != student.shape
-        or len(shape) not in (3, 4)
-        or 0 in shape
-        or shape[0] != 2
-        or tuple(marginal.shape) != (*shape[1:-2], shape[-1])
-        or not all(x.is_floating_point() for x in (student, teacher, marginal))
-    ):
+    if shape[0] != 2 or tuple(marginal.shape) != (*shape[1:-2], shape[-1]):
         raise InputError(
-            f"student has shape {shape}, teacher {tuple(teacher.shape)} and marginal "
-            f"{tuple(marginal.shape)}; give floating-point numbers, twice (2, [heads,] pairs, "
-            "clusters) and ([heads,] clusters)"
+            f"student of shape {shape} and marginal of {tuple(marginal.shape)}; give {expected} "
+            "and ([heads,] clusters)"
         )
     if not 0.5 <= beta <= 1:
         raise InputError(f"beta is {beta}; give a number from 0.5 to 1")
-    if not 0 < temperature < float("inf"):
-        raise InputError(f"temperature is {temperature}; give a positive number")
+    require_temperature(temperature)
     if not 0 <= momentum < 1:
         raise InputError(f"momentum is {momentum}; give a number from 0 to below 1")
     with torch.autocast(student.device.type, enabled=False):

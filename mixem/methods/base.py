@@ -13,13 +13,22 @@ from torch import nn
 from mixem.clustering import KMeansProtocol, assign_to_centres, kmeans, nearest_neighbours
 from mixem.data import Augmentation, ImageSet, check_channels, check_tensor
 from mixem.errors import InputError, memory_is_full, require_whole
-from mixem.models import Prepared
 from mixem.progress import bar
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Clustering", "Maps", "Method", "MethodSettings", "Step", "at_least", "extract", "mixed"]
+__all__ = [
+    "Clustering",
+    "Maps",
+    "Method",
+    "MethodSettings",
+    "Step",
+    "at_least",
+    "extract",
+    "mixed",
+    "refuse_neighbours",
+]
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,12 @@ def at_least(settings: object, **bounds: float) -> None:
     for name, least in bounds.items():
         if not least <= getattr(settings, name) < math.inf:
             raise InputError(f"{name} is {getattr(settings, name)}; give at least {least}")
+
+
+def refuse_neighbours(settings: MethodSettings) -> None:
+    """Raise :class:`InputError` where a method that draws no pairs is to draw neighbours."""
+    if settings.neighbours:
+        raise InputError(f"neighbours is {settings.neighbours}; this method has none, leave it 0")
 
 
 class Step(NamedTuple):
@@ -117,6 +132,8 @@ class Method(nn.Module):
 
     Args:
         backbone: Maps float images ``(N, C, H, W)`` to features ``(N, D)``; has ``out_features``.
+            One of vectors has ``takes_vectors = True``, see :class:`mixem.models.Prepared`. If it
+            has a function ``fit``, that gets all training images before the first step.
         views: How a training view is drawn; its ``plain`` form is what evaluation sees.
         settings: What else the method is made of; by default the paper's.
         clusters: Number k of clusters.
@@ -231,8 +248,8 @@ class Method(nn.Module):
         By default what the backbone wants to know of the training images, such as the mean of
         features (:class:`mixem.models.Prepared`).
         """
-        if isinstance(self.backbone, Prepared):
-            self.backbone.fit(images)
+        if fit := getattr(self.backbone, "fit", None):
+            fit(images)
 
     def go_on_from(self, other: "Method") -> None:
         """Take all weights of a method of the same kind: a warm start.
@@ -342,7 +359,7 @@ class Method(nn.Module):
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images of any size as the network sees them outside training."""
         check_tensor(images)
-        vectors = isinstance(self.backbone, Prepared)
+        vectors = getattr(self.backbone, "takes_vectors", False)
         if (images.dtype, images.ndim) != ((torch.float16, 2) if vectors else (torch.uint8, 4)):
             what = ("float16 features", "(N, D)") if vectors else ("a uint8 tensor", "(N, C, H, W)")
             raise InputError(
@@ -508,7 +525,7 @@ def extract(
 
     Args:
         method: A trained method.
-        images: uint8 ``(N, C, H, W)``, on any device.
+        images: uint8 ``(N, C, H, W)``, or float16 vectors ``(N, D)``, on any device.
         what: One of ``method.outputs``, the function to call: "features", "embeddings", "assign",
             "cluster", and what the method has besides, such as IIC's "sub_heads".
         batch_size: Images a batch.
@@ -516,6 +533,10 @@ def extract(
 
     Returns:
         float32 ``(N, ...)`` on the CPU, in the order of the images.
+
+    Raises:
+        InputError: If the method has no such output, the images do not fit, or there is one image
+            only for a network that needs several.
     """
     if what not in method.outputs:
         has = ", ".join(method.outputs)

@@ -10,7 +10,15 @@ from torch import nn
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet
 from mixem.errors import InputError
-from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.base import (
+    Clustering,
+    Method,
+    MethodSettings,
+    Step,
+    at_least,
+    extract,
+    refuse_neighbours,
+)
 
 __all__ = ["Finetune", "FinetuneSettings", "SupHead5"]
 
@@ -30,6 +38,7 @@ class FinetuneSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         at_least(self, hidden=1, trunk_rate=0)
+        refuse_neighbours(self)
 
 
 class SupHead5(nn.Sequential):
@@ -146,6 +155,7 @@ class Finetune(Method):
         from torchvision.transforms.v2.functional import ten_crop  # here: it takes a second
 
         self.views.check_images(images)
+        images = self.views.padded(images)
         side = self.views.plain_side or min(images.shape[2:])
         logits = [self.logits(crop) for crop in ten_crop(images, [side, side])]
         return torch.stack(logits).mean(0).softmax(1)

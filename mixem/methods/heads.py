@@ -1,6 +1,6 @@
 """What methods with several heads share: a start at the centres of k-means, and their scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -8,9 +8,16 @@ from torch import nn
 
 from mixem.clustering import consensus, kmeans, matching
 from mixem.errors import InputError
-from mixem.methods.base import Clustering, Method, extract
+from mixem.methods.base import Clustering, Method, extract, mixed
 
-__all__ = ["SHARPNESS", "Agreement", "begin_at_centres", "head_clusterings", "require_start"]
+__all__ = [
+    "SHARPNESS",
+    "Agreement",
+    "begin_at_centres",
+    "head_clusterings",
+    "mean_losses",
+    "require_start",
+]
 
 SHARPNESS = 10.0  # a centre times this is a row of weights
 ROWS = 10_000  # images that one k-means sees, others for each head
@@ -48,6 +55,31 @@ class Agreement(nn.Module):
         chosen = probabilities[self.heads]
         columns = self.columns.unsqueeze(1).expand_as(chosen)
         return chosen.gather(2, columns).mean(0)
+
+
+@torch.no_grad()
+def mean_losses(
+    method: Method,
+    images: torch.Tensor,
+    losses: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    *,
+    at_once: int,
+) -> torch.Tensor:
+    """Mean losses ``(h,)`` of sub-heads over all images, by which one is chosen.
+
+    Args:
+        method: On its device; is put into evaluation mode.
+        images: uint8, on any device; mixed, for among images of one class nothing is to be told.
+        losses: Those ``(h,)`` of some images, from their rows and from their pixels on the
+            method's device.
+        at_once: How many images.
+    """
+    method.eval()
+    device = next(method.parameters()).device
+    parts = [
+        losses(rows, images[rows].to(device)) * len(rows) for rows in mixed(images).split(at_once)
+    ]
+    return sum(parts[1:], parts[0]) / len(images)
 
 
 def require_start(head_start: str) -> None:

@@ -12,8 +12,8 @@ from mixem.clustering import KMeansProtocol, consensus
 from mixem.data import Augmentation
 from mixem.errors import InputError
 from mixem.losses import iic
-from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract, mixed
-from mixem.methods.heads import Agreement, begin_at_centres, require_start
+from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.heads import Agreement, begin_at_centres, mean_losses, require_start
 from mixem.models import SubHeads
 
 __all__ = ["IIC", "IICSettings"]
@@ -186,7 +186,6 @@ class IIC(Method):
         counts = {"main": self.clusters, "over": self.settings.over_clusters}
         return {name: of_entropies * math.log(counts[name]) for name in self.heads}
 
-    @torch.no_grad()
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
         """Choose the main sub-head with the lowest loss on training views (``cluster_eval.py``).
 
@@ -194,25 +193,20 @@ class IIC(Method):
             images: uint8, the training images.
             generator: On the device of the method.
         """
-        self.eval()
-        device = next(self.parameters()).device
-        total = torch.zeros_like(self.sub_head_losses)
-        if self.settings.neighbours and self.pairs is None:
-            self.companions(images)
-        for chosen in mixed(images).split(JUDGED):
-            # Among images of one class nothing is to be told.
-            part = images[chosen].to(device)
-            if self.pairs is None:
-                views = self.draw_views(part, generator)
-            else:
-                column = torch.randint(
-                    self.pairs.shape[1], (len(chosen),), generator=generator, device=device
-                )
-                others = self.pairs[chosen.to(self.pairs.device), column.to(self.pairs.device)]
-                companions = images[others.to(images.device)].to(device)
-                views = self.draw_pairs(part, companions, generator)
-            total += self.losses(views, "main")[0] * len(chosen)
-        self.sub_head_losses.copy_(total / len(images))
+        pairs = self.companions(images) if self.pairs is None else self.pairs
+        self.drawn = self.views  # whether the last step was in this sitting or in an earlier one
+
+        def losses(rows: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+            if pairs is None:
+                return self.losses(self.draw_views(part, generator), "main")[0]
+            column = torch.randint(
+                pairs.shape[1], (len(rows),), generator=generator, device=part.device
+            )
+            others = pairs[rows.to(pairs.device), column.to(pairs.device)].to(images.device)
+            views = self.draw_pairs(part, images[others].to(part.device), generator)
+            return self.losses(views, "main")[0]
+
+        self.sub_head_losses.copy_(mean_losses(self, images, losses, at_once=JUDGED))
         self.chosen.copy_(self.sub_head_losses.argmin())
         p = torch.empty(self.settings.sub_heads, 0, self.clusters)
         if self.settings.agreeing > 1:

@@ -16,7 +16,17 @@ from mixem.data.frames import Frames, draw_frames
 from mixem.distributed import rank, size
 from mixem.errors import InputError
 from mixem.losses import iic_segmentation
-from mixem.methods.base import Clustering, Maps, Method, MethodSettings, Step, at_least, mixed
+from mixem.methods.base import (
+    Clustering,
+    Maps,
+    Method,
+    MethodSettings,
+    Step,
+    at_least,
+    mixed,
+    refuse_neighbours,
+)
+from mixem.methods.heads import mean_losses
 from mixem.models import SegmentationHead
 
 __all__ = ["IICSegmentation", "IICSegmentationSettings", "PixelViews"]
@@ -60,6 +70,7 @@ class IICSegmentationSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         at_least(self, over_clusters=2, sub_heads=1, lamb=0, over_lamb=0, max_displacement=0)
+        refuse_neighbours(self)
         if "main" not in self.passes or set(self.passes) - {"main", "over"}:
             raise InputError(f"passes are {self.passes!r}; give 'main', and 'over' if wanted")
         if self.mapping not in ("one-to-one", "majority"):
@@ -231,7 +242,6 @@ class IICSegmentation(Method):
             found["over"] = 2 * (1 - s.over_lamb) * math.log(s.over_clusters)
         return found
 
-    @torch.no_grad()
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
         """Choose the main sub-head with the lowest loss on training views; no mask is looked at.
 
@@ -241,13 +251,12 @@ class IICSegmentation(Method):
         """
         if len(self.sub_head_losses) == 1:
             return
-        self.eval()
-        device = next(self.parameters()).device
-        total = torch.zeros_like(self.sub_head_losses)
-        for chosen in mixed(images).split(max(1, AT_ONCE // self.views.size**2)):
-            views = self.draw_views(images[chosen].to(device), generator)
-            total += self.losses(views, "main")[0] * len(chosen)
-        self.sub_head_losses.copy_(total / len(images))
+
+        def losses(rows: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+            return self.losses(self.draw_views(part, generator), "main")[0]
+
+        at_once = max(1, AT_ONCE // self.views.size**2)
+        self.sub_head_losses.copy_(mean_losses(self, images, losses, at_once=at_once))
         self.chosen.copy_(self.sub_head_losses.argmin())
 
     def settle(self, final: Method) -> None:

@@ -15,7 +15,7 @@ from mixem.data import Augmentation, ImageSet
 from mixem.distributed import gather, size
 from mixem.errors import InputError
 from mixem.losses import infomax, logit_penalty, swapped_prediction
-from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract
+from mixem.methods.base import Clustering, Method, MethodSettings, Step, at_least, extract, mixed
 from mixem.models import ClusterHead
 from mixem.models.norm import in_parts
 
@@ -159,7 +159,7 @@ class IMCSwAV(Method):
         """The swapped prediction, and the clusters' information about the prototypes."""
         features = self.by_view(self.backbone, views)
         scores = self.compare(features)
-        return self._step(scores, features.detach(), scores.detach())
+        return self._step(views, scores, features.detach(), scores.detach())
 
     def targets(self, images: ImageSet) -> torch.Tensor | None:
         """With a bank, which images have a label ``(N,)``; which label it is, is not looked at.
@@ -192,13 +192,14 @@ class IMCSwAV(Method):
         images = [gather(x.detach().transpose(0, 1)) for x in (features, scores)]
         self.banked.append(tuple(x[rows].transpose(0, 1) for x in images))
         if sum(x.shape[1] for x, _ in self.banked) < len(chosen):
-            return self._step(scores)
+            return self._step(views, scores)
         known = [torch.cat(parts, 1) for parts in zip(*self.banked, strict=True)]
         self.banked.clear()
-        return self._step(scores, *known)
+        return self._step(views, scores, *known)
 
     def _step(
         self,
+        views: list[torch.Tensor],
         scores: torch.Tensor,
         features: torch.Tensor | None = None,
         known: torch.Tensor | None = None,
@@ -211,7 +212,7 @@ class IMCSwAV(Method):
         terms = {"swapped": swapped}
         clusters = None
         if features is not None and known is not None:
-            groups = list(features.split([count for _, count in self.groups]))
+            groups = list(features.split([len(group) for group in views]))
             logits = self.by_view(self.head, groups)
             terms["information"] = infomax(
                 logits, known, temperature=s.temperature, entropy_weight=s.entropy_weight
@@ -282,13 +283,12 @@ def batch_norm_of(
     """
     kept = {name: value.clone() for name, value in method.named_buffers()}
     training, device = method.training, next(method.parameters()).device
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    size = min(batch_size, len(images))
+    count = min(batch_size, len(images))
     method.train()
     try:
         with torch.no_grad():
-            for chosen in order.split(size)[: min(batches, len(images) // size)]:
-                method.assign(images[chosen.to(images.device)].to(device))
+            for chosen in mixed(images).split(count)[: min(batches, len(images) // count)]:
+                method.assign(images[chosen].to(device))
         method.train(training)
         yield
     finally:

@@ -134,11 +134,10 @@ class SCAN(Method):
         The entropy has weight 1 here, as in the official code; that looks at the test images, and
         picks the epoch by the same loss.
         """
-        if self.pairs is None:
-            self.companions(images)
+        pairs = self.companions(images) if self.pairs is None else self.pairs
         logits = extract(self, images, "logits").transpose(0, 1)
         total = torch.zeros(self.settings.heads)
-        for column in self.pairs.T if self.pairs is not None else ():
+        for column in pairs.T:
             consistency, diversity = neighbour_consistency(logits, logits[:, column])
             total += consistency + diversity
         self.losses.copy_(total / (1 + self.settings.neighbours))

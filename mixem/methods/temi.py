@@ -17,7 +17,7 @@ from mixem.methods.heads import head_clusterings
 
 __all__ = ["TEMI", "CosineHeads", "TEMISettings"]
 
-JUDGED_BY = 5  # neighbours of each image by which the finished heads are compared
+JUDGED_BY = 5  # neighbours of each image at least, by which the finished heads are compared
 
 
 @dataclass(frozen=True)
@@ -183,18 +183,16 @@ class TEMI(Method):
     def finish(self, images: torch.Tensor, generator: torch.Generator) -> None:
         """Choose the head with the lowest loss over all pairs of training images."""
         self.before_step(1)  # of the last step
-        pairs = self.companions(images)
-        if pairs is None:
-            return
-        logits = extract(self, images, "logits").transpose(0, 1)  # (h, N, k)
         s, total = self.settings, torch.zeros(self.settings.heads)
+        columns = self.nearest(self, images, "features").T[:: max(1, s.neighbours // JUDGED_BY)]
+        logits = extract(self, images, "logits").transpose(0, 1)  # (h, N, k)
         marginal = (logits / s.temperature).softmax(2).mean(1)
-        for column in pairs[:, :: max(1, pairs.shape[1] // JUDGED_BY)].T:
-            both = torch.stack([logits, logits[:, column.cpu()]])
+        for column in columns:
+            both = torch.stack([logits, logits[:, column]])
             total += temi(
                 both, both, marginal=marginal, beta=s.beta, temperature=s.temperature, momentum=0.0
             )[0]
-        self.losses.copy_(total / len(pairs[0, :: max(1, pairs.shape[1] // JUDGED_BY)]))
+        self.losses.copy_(total / len(columns))
         self.chosen.copy_(total.argmin())
 
     def settle(self, final: Method) -> None:

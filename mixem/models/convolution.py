@@ -33,9 +33,10 @@ class Convolution(nn.Conv2d):
             or isinstance(self.padding, str)
         ):
             return False
-        places = [len(self._reach(input, axis)) for axis in (0, 1)]
+        along = zip(input.shape[-2:], self.padding, self.kernel_size, self.stride, strict=True)
+        rows, columns = ((side + 2 * p - taps) // stride + 1 for side, p, taps, stride in along)
         taps = self.kernel_size[0] * self.kernel_size[1]
-        return input.shape[-2] * input.shape[-1] <= 2 * taps and places[0] * places[1] <= 9
+        return input.shape[-2] * input.shape[-1] <= 2 * taps and rows * columns <= 9
 
     def _reach(self, input: torch.Tensor, axis: int) -> torch.Tensor:
         """Tap that joins each place of the output to each of the input, along an axis."""

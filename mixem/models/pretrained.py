@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mixem.errors import InputError, memory_is_full
+from mixem.errors import InputError, memory_is_full, reason
 
 __all__ = ["Preprocessing", "Pretrained", "pretrained"]
 
@@ -154,8 +154,8 @@ def _torchvision(name: str, model: str, weights: str | Path | None) -> Pretraine
             if memory_is_full(error):
                 raise
             raise InputError(
-                f"the weights {own.url} cannot be fetched ({_reason(error)}); fetch them elsewhere "
-                "and give the file as weights"
+                f"the weights {own.url} cannot be fetched ({reason(error)[:200]}); fetch them "
+                "elsewhere and give the file as weights"
             ) from error
     else:
         state = _read(Path(weights))
@@ -189,14 +189,14 @@ def _timm(name: str, model: str, weights: str | Path | None) -> Pretrained:
         network = timm.create_model(model, pretrained=weights is None, num_classes=0)
     except OSError as error:
         raise InputError(
-            f"the weights of {name} cannot be fetched ({_reason(error)}); fetch them elsewhere and "
-            "give the file as weights"
+            f"the weights of {name} cannot be fetched ({reason(error)[:200]}); fetch them "
+            "elsewhere and give the file as weights"
         ) from error
     except RuntimeError as error:
         if memory_is_full(error):
             raise
         raise InputError(
-            f"timm cannot make {model!r}: {_reason(error)}; give another name"
+            f"timm cannot make {model!r}: {reason(error)[:200]}; give another name"
         ) from error
     if weights is not None:
         _load(network, _read(Path(weights)), weights)
@@ -267,7 +267,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # a damaged file makes the readers raise whatever it leads them to
         if memory_is_full(error):
             raise
-        raise InputError(f"cannot read the weights {str(path)!r}: {_reason(error)}") from error
+        raise InputError(f"cannot read the weights {str(path)!r}: {reason(error)[:200]}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(
@@ -299,8 +299,3 @@ def _digest(network: nn.Module) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)} ".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, in one line that is not too long."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

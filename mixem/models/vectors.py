@@ -20,8 +20,10 @@ class Prepared(nn.Module):
 
     Attributes:
         out_features: Of a prepared one, at most 256.
+        takes_vectors: True: it is not given images.
     """
 
+    takes_vectors = True
     mean: nn.Parameter
     components: nn.Parameter
 

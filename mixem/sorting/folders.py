@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from mixem.checkpoint import UNFINISHED, read_json, write_json
+from mixem.data.root import expanded
 from mixem.errors import InputError
 from mixem.progress import bar
 from mixem.sorting.table import ClusterTable
@@ -69,7 +70,7 @@ def sort_into(
     """
     if how not in ("copy", "link"):
         raise InputError(f"how is {how!r}; give 'copy' or 'link'")
-    root, place = Path(folder).expanduser().resolve(), Path(directory).expanduser().resolve()
+    root, place = expanded(folder).resolve(), expanded(directory).resolve()
     if not root.is_dir():
         raise InputError(f"the folder of the pictures {str(root)!r} is not there; give it anew")
     if _lies_in(place, root) or _lies_in(root, place):

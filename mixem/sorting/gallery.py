@@ -20,6 +20,7 @@ from PIL import Image
 
 from mixem.checkpoint import write_atomically
 from mixem.data.picture import decode
+from mixem.data.root import expanded
 from mixem.errors import InputError
 from mixem.progress import bar
 from mixem.sorting.page import PAGE, SCRIPT, STYLE
@@ -79,7 +80,7 @@ def gallery(
             f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 "
             f"({len(found)}, C, h, w)"
         )
-    page = Path(path).expanduser()
+    page = expanded(path)
     used = int((found.sizes > 0).sum())
     each = max(1, min(each, most // (2 * max(used, 1))))
     members = [found.members(cluster) for cluster in range(found.k)]
@@ -90,7 +91,7 @@ def gallery(
     )
     thumbnails = dict(zip(shown, _thumbnails(shown, found, folder, images, pad), strict=True))
     tiny = images is not None and max(images.shape[2:]) < SIDE // 2
-    base = None if folder is None else _base(page, Path(folder).expanduser())
+    base = None if folder is None else _base(page, expanded(folder))
     group_of = {int(i): n for n, rows in enumerate(alike) for i in rows}
     place = {int(i): (c, r) for c, rows in enumerate(members) for r, i in enumerate(rows)}
 
@@ -228,7 +229,7 @@ def _thumbnails(
         else:
             assert folder is not None
             try:
-                pixels = decode(Path(folder).expanduser() / found.files[i], SIDE, 3, pad=pad)
+                pixels = decode(expanded(folder) / found.files[i], SIDE, 3, pad=pad)
             except InputError:
                 pixels = np.full((3, 1, 1), 128, np.uint8)
         picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

@@ -17,6 +17,7 @@ from mixem.checkpoint import write_atomically
 from mixem.clustering import normalise_rows
 from mixem.clustering.arrays import as_features, as_integers
 from mixem.data.picture import decode
+from mixem.data.root import expanded
 from mixem.errors import InputError
 from mixem.plots import project
 from mixem.plots.style import class_colours
@@ -124,7 +125,7 @@ def picture_map(
             if images is not None:
                 pixels = images[i].cpu().numpy()
             else:
-                pixels = decode(Path(folder or ".").expanduser() / files[i], thumbnail, 3)
+                pixels = decode(expanded(folder or ".") / files[i], thumbnail, 3)
         except InputError:
             continue
         picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
@@ -134,4 +135,4 @@ def picture_map(
         canvas.paste(picture, (x, room - y))  # upwards, as in a figure
     file = io.BytesIO()
     canvas.save(file, "PNG")
-    write_atomically(Path(path).expanduser(), lambda place: place.write_bytes(file.getvalue()))
+    write_atomically(expanded(path), lambda place: place.write_bytes(file.getvalue()))

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_chapter_is_complete(chapter: Path) -> None:
     notebook = nbformat.read(chapter, as_version=4)
     nbformat.validate(notebook)
     assert notebooks.problems(notebook, notebooks.repository()) == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_exercises_are_graded_and_solved(chapter: Path) -> None:
+    cells = nbformat.read(chapter, as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    exercises = text.partition("\n## Exercises\n")[2]
+    _, *parts = re.split(r"^\*\*(\d+)\.\*\* ", exercises, flags=re.MULTILINE)
+    numbers, solved = parts[::2], parts[1::2]
+    assert numbers == [str(n) for n in range(1, len(numbers) + 1)]
+    assert 5 <= len(numbers) <= 8
+    assert all(":class: dropdown" in one for one in solved)
+    grades = re.findall(r"^\*([A-Z][a-z ]+)\.\*$", exercises, flags=re.MULTILINE)
+    assert grades == ["By hand", "In code", "Open"]
 
 
 def test_there_are_chapters() -> None:

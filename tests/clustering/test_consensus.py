@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mixem.clustering import consensus
+from mixem.clustering import consensus, matching
 from mixem.errors import InputError
 
 
@@ -26,7 +26,8 @@ def test_it_is_the_best_of_all_pairings():
     assert torch.allclose(consensus(p, like=1), slow)
 
 
+@pytest.mark.parametrize("function", [consensus, matching])
 @pytest.mark.parametrize(("shape", "like"), [((3, 4), 0), ((2, 3, 4), 2), ((2, 0, 4), 0)])
-def test_other_shapes_are_refused(shape, like):
+def test_other_shapes_are_refused(function, shape, like):
     with pytest.raises(InputError, match=r"give \(clusterings, images, clusters\)"):
-        consensus(torch.zeros(shape), like=like)
+        function(torch.zeros(shape), like=like)

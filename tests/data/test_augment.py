@@ -478,6 +478,11 @@ def test_without_cutout_nothing_is_drawn_for_it():
     assert not torch.equal(draws["hue"], with_holes["hue"])  # drawn after the holes
 
 
+def test_vectors_have_no_several_views():
+    with pytest.raises(InputError, match="let a neighbour be one"):
+        SIMCLR.several(torch.ones(3, 5, dtype=torch.float16), 2, seeded())
+
+
 def test_several_views_are_those_of_so_many_copies():
     images = pixels(6, 3, 20, 20)
     views = SIMCLR.several(images, 3, seeded())
@@ -831,6 +836,7 @@ def test_wrong_images_are_refused(images: torch.Tensor):
         ("flip", -0.1),
         ("flip", math.nan),
         ("grey", "0.2"),
+        ("affine_first", 1),
         ("linear_colour", 1),
         ("pad", 1),
         ("vertical_flip", 1.5),

@@ -5,7 +5,8 @@ import sys
 import pytest
 import torch
 
-from mixem.data.brain import OUTSIDE, TISSUES, brain_slices
+from mixem.data import IGNORED
+from mixem.data.brain import TISSUES, brain_slices
 from mixem.errors import InputError
 
 
@@ -23,9 +24,9 @@ def test_slices_and_tissues(slices):
     assert 100 < len(images) < 189
     shares = torch.bincount(masks.flatten().long(), minlength=256) / masks.numel()
     assert shares[: len(TISSUES)].min() > 0.01
-    assert shares[OUTSIDE] > 0.3
-    assert shares[len(TISSUES) : OUTSIDE].sum() == 0
-    assert torch.equal(masks == OUTSIDE, images[:, 0] == 0)
+    assert shares[IGNORED] > 0.3
+    assert shares[len(TISSUES) : IGNORED].sum() == 0
+    assert torch.equal(masks == IGNORED, images[:, 0] == 0)
 
 
 def test_white_matter_is_brighter_than_grey_and_fluid_darkest(slices):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mixem.data import delete_caches, list_caches, load_images
+from mixem.data.cache import map_pixels, write_cache
 from mixem.data.picture import optional_readers, read_picture
 from mixem.errors import InputError
 
@@ -87,6 +88,19 @@ def test_an_unchanged_folder_is_not_decoded_again(
             load(large, **options)
     picture(large / "a" / "00.png", (200, 200, 200))
     assert load(large, **options).fingerprint != first.fingerprint
+
+
+def test_two_that_write_one_cache_do_not_get_in_each_others_way(tmp_path: Path):
+    about = {"folder": "f", "split": "all", "size": 2, "channels": 1, "pictures": 1}
+    block = np.ones((1, 1, 2, 2), np.uint8)
+
+    def second_is_faster():
+        write_cache(tmp_path / "c", blocks=[block], changes=(), about=lambda: about)
+        yield block
+
+    write_cache(tmp_path / "c", blocks=second_is_faster(), changes=(), about=lambda: about)
+    assert map_pixels(tmp_path / "c", size=2, channels=1)[0].tolist() == block.tolist()
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_a_failed_write_leaves_nothing_behind(large: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Image sets by name: the embedded digits, and torchvision's sets from tiny files."""
 
+import errno
 import gzip
 import hashlib
 import pickle
@@ -374,11 +375,42 @@ def test_packed_files_as_debian_has_them(tmp_path: Path, name: str, kind: str):
         plain = load_images(name, split=split, root=tmp_path / "unpacked")
         assert packed.fingerprint == plain.fingerprint
         assert torch.equal(packed.labels, plain.labels)
-    for content in (b"?", gzip.compress(b"????" * 9), packed_file(tmp_path, name)[:60]):
+    good = packed_file(tmp_path, name)
+    wrong = (
+        b"?",
+        gzip.compress(b"????" * 9),
+        good[:60],
+        gzip.compress(b"?"),
+        good[:10] + b"\xff" * 9,
+    )
+    for content in wrong:
         (tmp_path / name / "train-images-idx3-ubyte.gz").write_bytes(content)
         with pytest.raises(InputError, match=rf"{name} .*(damaged|not whole)") as caught:
             load_images(name, split="train", root=tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_folder_called_memory_is_not_a_full_one(tmp_path: Path, monkeypatch):
+    with pytest.raises(InputError, match="tiny-imagenet is not, or not whole, in"):
+        load_images("tiny-imagenet", split="test", root=tmp_path / "memory")
+
+    def fail(*_):
+        raise OSError(errno.ENOMEM, "no memory left")
+
+    monkeypatch.setattr("mixem.data.sources._part", fail)
+    with pytest.raises(OSError, match="no memory left"):
+        load_images("tiny-imagenet", split="test", root=tmp_path)
+
+
+def test_vectors_may_be_seen_through_any_view():
+    array = np.random.default_rng(0).random((6, 4), np.float32)
+    for view in (array[::-1], array[:, ::2], array.T):
+        assert torch.equal(ImageSet.of_vectors(view).images, torch.tensor(view.copy()).half())
+
+
+def test_a_name_that_looks_like_a_home_is_unknown():
+    with pytest.raises(InputError, match="~nobody-of-that-name"):
+        load_images("~nobody-of-that-name", split="train")
 
 
 def packed_file(root: Path, name: str) -> bytes:

@@ -84,6 +84,14 @@ def test_a_turned_picture_is_compared_upright(pairs):
     assert masks[folder.files.index("one.jpg")].unique().tolist() == [0, 1, IGNORED]
 
 
+def test_an_odd_exif_entry_of_a_picture_does_no_harm(pairs):
+    picture = Image.fromarray(np.zeros((20, 40), np.uint8))
+    picture.save(pairs / "images" / "one.jpg", exif=b"Exif\0\0nonsense")
+    (pairs / "images" / "one.bmp").unlink()
+    folder, masks, _ = read(pairs)
+    assert masks[folder.files.index("one.jpg")].unique().tolist() == [0, 1, IGNORED]
+
+
 def test_classes_have_names(pairs):
     (pairs / "classes.txt").write_text("dark\nbright\nnever seen\n", encoding="utf-8")
     assert read(pairs)[2] == ("dark", "bright", "never seen")

@@ -60,13 +60,19 @@ def test_masks_from_arrays():
     named = ImageSet.of(array, masks=np.ones((2, 4, 4), np.uint8), class_names=["a", "b"])
     assert named.class_names == ("a", "b")
     assert ImageSet.of(array).masks is None
+    for dtype in (np.uint16, np.uint64, np.int8, bool):
+        values = np.eye(4, dtype=dtype) * np.ones((2, 1, 1), dtype)
+        if dtype is np.int8:
+            values[0, 0, 0] = -1
+        expected = np.where(values < 0, IGNORED, values.astype(int))
+        assert ImageSet.of(array, masks=values).masks.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"masks": np.zeros((2, 4, 5), int)}, r"masks have shape \(2, 4, 5\); give one of \(2, 4"),
-        ({"masks": np.zeros((2, 4, 4))}, "masks are torch.float64; give whole numbers below 255"),
+        ({"masks": np.zeros((2, 4, 4))}, "masks are float64; give whole numbers below 255"),
         ({"masks": np.full((2, 4, 4), 300)}, "give whole numbers below 255"),
         ({"masks": np.full((2, 4, 4), 2), "class_names": ["a"]}, "a mask has class 2 with 1 class"),
         ({"masks": np.zeros((2, 4, 4), int), "labels": [0, 1]}, "labels and masks; give one"),

@@ -11,14 +11,18 @@ from mixem.losses import (
     associative_embedding,
     component_diversity,
     iic,
+    iic_segmentation,
     infomax,
     instance_confidence,
     instance_entropy,
     joint_distribution,
     logit_penalty,
+    neighbour_consistency,
     nt_xent,
+    self_label,
     sinkhorn,
     swapped_prediction,
+    temi,
 )
 from mixem.losses.checks import require_cosines, require_probabilities
 
@@ -52,6 +56,20 @@ LOSSES = {
     "sinkhorn": ("scores", sinkhorn, P),
     "swapped": ("scores", swapped_prediction, BOTH),
 }
+EVEN = torch.full((4,), 0.25)
+MAPS = P.T.unflatten(1, (2, 4))[None]
+TENSORS = {
+    **LOSSES,
+    "neighbours, anchors": ("anchors", lambda x: torch.stack(neighbour_consistency(x, Q)), P),
+    "neighbours": ("neighbours", lambda x: neighbour_consistency(Q, x)[0], P),
+    "self-label, logits": ("logits", lambda x: self_label(x, Q, threshold=0.0)[0], P),
+    "self-label, sources": ("sources", lambda x: self_label(Q, x, threshold=0.0)[0], P),
+    "temi, student": ("student", lambda x: temi(x, BOTH, marginal=EVEN)[0], BOTH),
+    "temi, teacher": ("teacher", lambda x: temi(BOTH, x, marginal=EVEN)[0], BOTH),
+    "temi, marginal": ("marginal", lambda x: temi(BOTH, BOTH, marginal=x)[0], EVEN),
+    "segmentation, x": ("x", lambda x: iic_segmentation(x, MAPS, max_displacement=1), MAPS),
+    "segmentation, y": ("y", lambda y: iic_segmentation(MAPS, y, max_displacement=1), MAPS),
+}
 CONSTANT = ("sinkhorn", "pull and push, p")  # no gradient
 EVERY = pytest.mark.parametrize(("name", "loss", "given"), LOSSES.values(), ids=LOSSES)
 OF_PROBABILITIES = pytest.mark.parametrize(
@@ -60,7 +78,7 @@ OF_PROBABILITIES = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize("make", [torch.Tensor.numpy, torch.Tensor.tolist, lambda _: None])
-@EVERY
+@pytest.mark.parametrize(("name", "loss", "given"), TENSORS.values(), ids=TENSORS)
 def test_what_is_no_tensor_is_refused(name, loss, given, make):
     with pytest.raises(InputError, match=f"^{name} of type \\w+; give a tensor, ") as caught:
         loss(make(given))
@@ -122,8 +140,9 @@ def test_scores_far_from_cosines_are_refused():
         lambda t: nt_xent(P, Q, temperature=t),
         lambda t: infomax(P, Q, temperature=t),
         lambda t: swapped_prediction(torch.stack([P, Q]), temperature=t),
+        lambda t: temi(BOTH, BOTH, marginal=EVEN, temperature=t)[0],
     ],
-    ids=["nt_xent", "infomax", "swapped"],
+    ids=["nt_xent", "infomax", "swapped", "temi"],
 )
 def test_temperatures_without_an_inverse_are_refused(loss, given):
     with pytest.raises(InputError, match=f"temperature is {given}".replace("+", r"\+")) as caught:

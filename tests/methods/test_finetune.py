@@ -9,6 +9,7 @@ from torch import nn
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation, ImageSet, load_images
+from mixem.data.operations import pad_to_square
 from mixem.errors import InputError
 from mixem.evaluation import clustering_scores
 from mixem.methods import IIC, Finetune, FinetuneSettings, IICSettings, extract
@@ -334,3 +335,16 @@ def test_images_without_labels_do_not_count(trained):
     assert none.metrics is None
     assert [row.scores for row in none.rows] == [None, None]
     assert none.usage == half.usage
+
+
+def test_neighbours_which_no_label_goes_with_are_refused():
+    with pytest.raises(InputError, match="neighbours is 3; this method has none"):
+        make(neighbours=3)
+
+
+def test_ten_crops_are_cut_out_of_the_padded_image():
+    method = decided(dataclasses.replace(VIEWS, plain_side=None, crop_sides=(), pad=True))
+    images = pixels(4, 9)[:, :, :, :7]
+    square = pad_to_square(images)
+    with torch.no_grad():
+        assert torch.equal(method.assign(images), method.assign(square))

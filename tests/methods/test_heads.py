@@ -6,7 +6,7 @@ from torch import nn
 
 from mixem.data import Augmentation
 from mixem.errors import InputError
-from mixem.methods import IIC, SCAN, IICSettings, KMeans, SCANSettings
+from mixem.methods import IIC, SCAN, IICSettings, KMeans, SCANSettings, extract
 from mixem.methods.heads import SHARPNESS, Agreement, begin_at_centres, head_clusterings
 from mixem.models import Prepared
 
@@ -80,3 +80,12 @@ def test_more_heads_than_there_are_cannot_agree():
 
 def test_a_single_head_has_no_rows():
     assert not list(head_clusterings(torch.ones(1, 4, 2) / 2, torch.zeros(1), 0))
+
+
+def test_a_backbone_of_ones_own_may_take_vectors():
+    x, _ = blobs()
+    backbone = nn.Linear(6, 2)
+    backbone.takes_vectors = True
+    method = KMeans(backbone, VIEWS, clusters=3)
+    method.begin(x, torch.Generator())  # it wants to know nothing
+    assert torch.allclose(extract(method, x), backbone(x.float()).detach())

@@ -278,3 +278,15 @@ def test_answers_that_say_nothing_are_noticed_whatever_the_weight(lamb):
     assert "the main term stays at" in meter.collapsed(row, bounds)
     row = dataclasses.replace(row, terms={"main": row.terms["main"] - 1})
     assert meter.collapsed(row, bounds) is None
+
+
+def test_the_choice_does_not_depend_on_the_last_step_of_a_sitting():
+    """A run that is complete but was killed before its end goes on without a step."""
+    found = []
+    for step in (0, 100):
+        method = make(clear_steps=10)
+        method.views = dataclasses.replace(VIEWS, cutout=1.0)
+        method.before_step(step)
+        method.finish(digits(20).images, seeded())
+        found.append(method.sub_head_losses)
+    assert torch.equal(*found)

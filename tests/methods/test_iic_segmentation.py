@@ -209,6 +209,7 @@ def test_the_yardsticks_do_not_depend_on_the_training(scenes):
         ({}, {"passes": ("over",)}, "give 'main', and 'over' if wanted"),
         ({}, {"mapping": "identity"}, "mapping is 'identity'; give"),
         ({}, {"max_displacement": -1}, "max_displacement is -1; give at least 0"),
+        ({}, {"neighbours": 3}, "neighbours is 3; this method has none"),
     ],
     ids=str,
 )

@@ -388,3 +388,11 @@ def test_what_can_be_extracted():
 def test_impossible_options(options, message):
     with pytest.raises(InputError, match=message):
         make(**options)
+
+
+def test_an_image_and_its_neighbour_are_two_large_views_and_need_no_small_ones():
+    method = make(neighbours=2, small=3).train()
+    images = digits(6).images
+    step = method.step(method.draw_pairs(images, images.roll(1, 0), seeded()))
+    assert all(term.isfinite() for term in step.terms.values())
+    assert step.assignments.shape == (6, 10)
