@@ -160,53 +160,50 @@ def processes_of(launcher):
     return found
 
 
-@pytest.fixture(scope="module")
-def left_in_peace(tmp_path_factory):
-    """A run of two processes that nobody disturbs."""
-    out = tmp_path_factory.mktemp("peace") / "run"
-    torchrun(2, *train(out, "--checkpoint-seconds=0"))
-    return out
-
-
 @pytest.mark.skipif(
     not (Path("/proc/self/environ").exists() and torch.distributed.is_gloo_available()),
     reason="processes are told apart by /proc, and connected by gloo",
 )
-@pytest.mark.parametrize("rank", [0, 1])
-def test_when_one_process_is_killed_the_others_end_and_the_run_goes_on(
-    left_in_peace, tmp_path, rank
-):
-    """F13: the survivor of the one that leads printed sixty lines; see the line of ours instead."""
-    out = tmp_path / "run"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, "--nproc-per-node=2", *map(str, train(out, "--checkpoint-seconds=0"))]
-    killed = subprocess.Popen(
-        command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        while killed.poll() is None and not (out / "checkpoint.pt").exists():
-            time.sleep(0.01)
-        others = processes_of(killed.pid)
-        assert sorted(others) == [0, 1]
-        os.kill(others[rank], signal.SIGKILL)
-        printed, _ = killed.communicate(timeout=120)
-    finally:
-        killed.kill()
-    assert killed.returncode != 0
-    assert not [pid for pid in others.values() if (Path("/proc") / str(pid)).exists()]
-    ours = printed.partition("torch/distributed")[0]  # below it is a table of torchrun's own
-    assert "Traceback" not in ours
-    lines = [line for line in ours.splitlines() if line.startswith("mixem: ")]
-    assert len(lines) <= 1  # of the survivor, which hears of it by the connection or torchrun
-    assert all("give the same command to go on" in line for line in lines)
-    assert not (out / "record.json").exists()
-    assert 0 < load_checkpoint(out / "checkpoint.pt")["step"] < 2 * (1797 // 32)
-    torchrun(2, *train(out, "--checkpoint-seconds=0"))
-    weights = [folder / "model.safetensors" for folder in (out, left_in_peace)]
+def test_when_one_process_is_killed_the_other_ends_and_the_run_goes_on(tmp_path):
+    """F13: the survivor printed sixty lines. First the one that leads is killed, then the other."""
+    out, peace, before = tmp_path / "run", tmp_path / "peace", 0
+    checkpoint = out / "checkpoint.pt"
+    command = train(out, "--checkpoint-seconds=0")
+    for rank in (0, 1):
+        began = time.time_ns()
+        launcher = subprocess.Popen(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--standalone",
+                "--nproc-per-node=2", *map(str, command),
+            ],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            while launcher.poll() is None and not (
+                checkpoint.exists() and checkpoint.stat().st_mtime_ns > began
+            ):
+                time.sleep(0.01)
+            numbers = processes_of(launcher.pid)
+            assert sorted(numbers) == [0, 1]
+            os.kill(numbers[rank], signal.SIGKILL)
+            printed, _ = launcher.communicate(timeout=120)
+        finally:
+            launcher.kill()
+        assert launcher.returncode != 0
+        assert not [n for n in numbers.values() if (Path("/proc") / str(n)).exists()]
+        ours = printed.partition("torch/distributed")[0]  # below it is a table of torchrun's own
+        assert "Traceback" not in ours
+        lines = [line for line in ours.splitlines() if line.startswith("mixem: ")]
+        assert len(lines) <= 1  # of the survivor, which hears of it by the connection or torchrun
+        assert all("give the same command to go on" in line for line in lines)
+        assert not (out / "record.json").exists()
+        step = load_checkpoint(checkpoint)["step"]
+        assert before < step < 2 * (1797 // 32)
+        before = step
+    for folder in (out, peace):
+        torchrun(2, *train(folder, "--checkpoint-seconds=0"))
+    weights = [folder / "model.safetensors" for folder in (out, peace)]
     assert filecmp.cmp(*weights, shallow=False)
 
 

@@ -9,7 +9,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixem.clustering import KMeansResult
 from mixem.errors import InputError
-from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
+from mixem.plots.style import (
+    GREY,
+    INK,
+    NARROW,
+    PALETTE,
+    Figure,
+    class_colours,
+    literal,
+    new_figure,
+    styled,
+)
 
 COUNTS = "Blues"
 MATCH = PALETTE[1]
@@ -375,8 +385,8 @@ def _draw_counts(
     axis: Any, counts: NDArray[Any], rows: Sequence[str], columns: Sequence[str]
 ) -> None:
     axis.imshow(counts, cmap=COUNTS, vmin=0, aspect="auto")
-    axis.set_xticks(range(len(columns)), columns)
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xticks(range(len(columns)), list(map(literal, columns)))
+    axis.set_yticks(range(len(rows)), list(map(literal, rows)))
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     size = 12 if len(columns) <= 5 else 10 if len(columns) <= 12 else 7

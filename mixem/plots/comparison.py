@@ -15,6 +15,7 @@ from mixem.plots.style import (
     PALETTE,
     Figure,
     class_colours,
+    literal,
     new_figure,
     styled,
 )
@@ -236,7 +237,7 @@ def class_shares(counts: Mapping[str, Sequence[ArrayLike]], *, classes: Sequence
             ink = "white" if share >= DARK else INK
             axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=ink, fontsize=9)
         axis.set_xlabel("seeds")
-    axes[0, 0].set_yticks(range(len(classes)), classes)
+    axes[0, 0].set_yticks(range(len(classes)), list(map(literal, classes)))
     axes[0, 0].set_ylim(len(classes) - 0.5, -0.5)
     axes[0, 0].set_ylabel("class")
     return figure

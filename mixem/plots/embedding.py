@@ -14,7 +14,17 @@ from sklearn.neighbors import NearestNeighbors
 from mixem.clustering import normalise_rows
 from mixem.errors import InputError
 from mixem.plots.images import MARK, show_image
-from mixem.plots.style import GREY, INK, NARROW, PALETTE, Figure, class_colours, new_figure, styled
+from mixem.plots.style import (
+    GREY,
+    INK,
+    NARROW,
+    PALETTE,
+    Figure,
+    class_colours,
+    literal,
+    new_figure,
+    styled,
+)
 
 MOST = 2000  # points of a map
 
@@ -90,7 +100,7 @@ def embedding_map(
         colours = np.array(class_colours(int(group.max()) + 1))
         axis.scatter(*place.T, s=5, c=colours[group], linewidths=0)
         for number in np.unique(group):
-            text = names[number] if names and position == 0 else str(number)
+            text = literal(names[number]) if names and position == 0 else str(number)
             axis.annotate(
                 text,
                 np.median(place[group == number], axis=0),

@@ -22,6 +22,7 @@ from mixem.plots.style import (
     PIXELS,
     Figure,
     class_colours,
+    literal,
     new_figure,
     picture,
     styled,
@@ -181,7 +182,7 @@ def simplex_snapshots(
         means = np.tensordot(weights.T, pixels, axes=1)
         for corner, mean, cluster in zip(place, means, clusters, strict=True):
             _thumbnail(axis, FAR * corner, mean / max(means.max(), 1e-12))
-            axis.text(*((FAR + 0.39) * corner), names[cluster], ha="center", va="center")
+            axis.text(*((FAR + 0.39) * corner), literal(names[cluster]), ha="center", va="center")
         reach = FAR + 0.49
         axis.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -249,7 +250,8 @@ def probability_bars(
         show_image(image, images[i])
         found = int(chance.argmax())
         right = found == true
-        image.set_title(names[found] if right else f"{names[found]}, not {names[true]}", pad=3)
+        title = names[found] if right else f"{names[found]}, not {names[true]}"
+        image.set_title(literal(title), pad=3)
         colours = [REST] * len(chance)
         colours[true] = RIGHT
         if not right:

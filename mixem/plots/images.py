@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from mixem.errors import InputError
-from mixem.plots.style import NARROW, PALETTE, PIXELS, Figure, new_figure, picture, styled
+from mixem.plots.style import NARROW, PALETTE, PIXELS, Figure, literal, new_figure, picture, styled
 
 CAPTION = 0.17  # inches
 FRAME = "#bbbbbb"
@@ -42,7 +42,7 @@ def picture_grid(
     for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
         show_image(axis, image)
         if captions is not None:
-            axis.set_title(captions[i], pad=2)
+            axis.set_title(literal(captions[i]), pad=2)
     close_up(figure)
     return figure
 
@@ -85,7 +85,7 @@ def pictures_by_group(
         for axis in line[len(members) :]:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(literal(name), rotation=0, ha="right", va="center")
     close_up(figure)
     return figure
 

@@ -84,6 +84,11 @@ def new_figure(
     return figure, figure.subplots(rows, columns, **options)
 
 
+def literal(name: str) -> str:
+    """A name from outside, such as a folder's, to be drawn as it is, without mathematics."""
+    return str(name).replace("$", r"\$")
+
+
 def class_colours(count: int) -> tuple[str, ...]:
     """One colour for each of ``count`` classes: the palette, or evenly spaced hues beyond it."""
     if count <= len(PALETTE):

@@ -179,14 +179,22 @@ class Table:
         return tabulate(self.rows, self.columns, tablefmt="simple", disable_numparse=True)
 
     def markdown(self) -> str:
-        """As a Markdown table."""
-        cells = [[c.markdown() if isinstance(c, Linked) else c for c in row] for row in self.rows]
+        """As a Markdown table; what cells hold is shown as it is, and no HTML."""
+        cells = [
+            [c.markdown() if isinstance(c, Linked) else _as_text(c) for c in row]
+            for row in self.rows
+        ]
         text = tabulate(cells, self.columns, tablefmt="github", disable_numparse=True)
         commands = made_by(cell for row in self.rows for cell in row)
         return f"{text}\n\n{commands}" if commands else text
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
+
+
+def _as_text(cell: str) -> str:
+    """A cell without HTML, a second cell, or a second row in it."""
+    return " ".join(cell.split("\n")).replace("<", "&lt;").replace("|", "\\|")
 
 
 # Which number of which paper an experiment reproduces.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mixem.errors import InputError
-from mixem.plots import Figure, picture_grid, pictures_by_group
+from mixem.plots import Figure, confusion_table, picture_grid, pictures_by_group
 from mixem.plots.images import FRAME, MARK
 
 
@@ -75,3 +75,18 @@ def test_figures_show_themselves_and_leave_the_settings() -> None:
     png = picture_grid(numbered(1), columns=1)._repr_png_()
     assert png.startswith(b"\x89PNG")
     assert {name: matplotlib.rcParams[name] for name in before} == before
+
+
+@pytest.mark.parametrize("name", ["$x^{$", "$a$ and $b$", "5 $", r"a\\b_c"])
+def test_names_are_no_mathematics(name: str) -> None:
+    """A folder called so was a ValueError of matplotlib's."""
+    images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    for figure in (
+        pictures_by_group(images, [0, 0, 1], names=[name, "b"]),
+        picture_grid(images, [name] * 3),
+        confusion_table(np.eye(2, dtype=int), classes=[name, "b"], clusters=[0, 1]),
+    ):
+        assert figure._repr_png_()
+    axis = pictures_by_group(images, [0, 0, 1], names=[name, "b"]).axes[0]
+    drawn = axis.yaxis.label
+    assert drawn._preprocess_math(drawn.get_text()) == (name, False)

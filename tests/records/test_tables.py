@@ -292,6 +292,14 @@ def test_a_table_shows_itself():
     ]
     assert set(lines[1]) <= set("|-: ")
     assert table._repr_markdown_() == table.markdown()
+    # A record's overrides may hold anything.
+    odd = Table(("a", "b"), (("<img src=x onerror=alert(1)>", "x|y\nz"), ("3 > 2", "*")))
+    _, _, *rows = odd.markdown().splitlines()
+    assert [" ".join(row.split()) for row in rows] == [
+        r"| &lt;img src=x onerror=alert(1)> | x\|y z |",
+        "| 3 > 2 | * |",
+    ]
+    assert "<img" in str(odd)  # which is no page
 
 
 def test_the_record_of_a_run_is_one(tiny_run, tmp_path):
