@@ -52,6 +52,8 @@ from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
 from mixem.training.step import require_seed, seeded
 
+LARGEST = 10**6  # of a side, of the channels or of the length of features
+
 __all__ = [
     "Plan",
     "Run",
@@ -83,6 +85,19 @@ class Run:
     experiment: Experiment
     record: Record
     history: list[Epoch]
+
+    def pictures(self) -> tuple[int, int]:
+        """Channels, and height and width, of the pictures that it takes.
+
+        Raises:
+            InputError: If it takes features.
+        """
+        if len(self.record.data.shape) != 3:
+            raise InputError(
+                f"the run in {self.folder} was trained on features, not on pictures; give a run "
+                "on pictures, or the pretrained network itself"
+            )
+        return self.record.data.shape[0], self.record.data.shape[1]
 
     def at(self, epoch: int) -> Method:
         """The method as it was after an epoch of ``training.snapshots``, 0 for the start.
@@ -376,6 +391,9 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "record.json").exists():
         raise InputError(f"the run in {folder} is not finished; give its training command again")
     record = read_record(folder / "record.json")
+    shape = record.data.shape
+    if len(shape) not in (1, 3) or not all(1 <= length <= LARGEST for length in shape):
+        raise InputError(f"the run in {folder} is damaged (its images are {shape}); {ANEW}")
     try:
         experiment = Experiment.from_dict(config["experiment"])
         method = build(experiment, channels=record.data.shape[0], seed=0)
@@ -387,8 +405,9 @@ def load_run(folder: str | Path) -> Run:
         if isinstance(error, FileNotFoundError):
             raise InputError(f"the run in {folder} has no log.jsonl; {ANEW}") from error
         raise not_now(folder / "log.jsonl", error) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the run in {folder} is damaged ({error!r}); {ANEW}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = repr(error)[:200]
+        raise InputError(f"the run in {folder} is damaged ({why}); {ANEW}") from error
     load_weights(weights := folder / "model.safetensors", method)
     if record.weights and _digest(weights) != record.weights:
         raise InputError(f"{weights} has changed since it was trained; {ANEW}")

@@ -5,6 +5,7 @@ test_runs.py, data/test_picture.py).
 """
 
 import argparse
+import dataclasses
 import errno
 import io
 import json
@@ -383,7 +384,11 @@ def test_every_option_refuses_what_is_no_value_of_it(command, action):
     bad = ("", " ")
     if kind in ("whole", "number"):
         bad += ("nan", "inf", "-inf", "1e400", "True", "x")
-        bad += ("-1", "9" * 5000) if kind == "number" else ("-1", "1.5", "9" * 30, "9" * 5000)
+        bad += (
+            ("-1", "9" * 30, "9" * 5000)
+            if kind == "number"
+            else ("-1", "1.5", "9" * 30, "9" * 5000)
+        )
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError) as error:
             action.type(text)
@@ -437,6 +442,42 @@ def test_a_record_with_nonsense_is_named(tiny_run, tmp_path, spoil, message):
     with pytest.raises(InputError, match=message) as error:
         load_records(tmp_path)
     assert "one.json" in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("shape", [[], [1, 8], [1, 8, 8, 8], [1, 0, 8], [10**9, 8, 8]])
+def test_a_record_of_images_that_cannot_be_is_a_line(
+    tiny_run, pictures, tmp_path, capsys, shape, command
+):
+    """T5: "not enough values to unpack", and index errors."""
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    record["data"]["shape"] = shape
+    (tmp_path / "run" / "record.json").write_text(json.dumps(record))
+    words = complaint(capsys, command, tmp_path / "run", *[pictures] * (command == "predict"))
+    assert f"is damaged (its images are {tuple(shape)}); restore it" in words
+
+
+def test_a_run_on_features_sorts_no_pictures(tiny_run, pictures, capsys, monkeypatch):
+    data = dataclasses.replace(tiny_run.record.data, shape=(1280,))
+    given = dataclasses.replace(tiny_run, record=dataclasses.replace(tiny_run.record, data=data))
+    monkeypatch.setattr("mixem.runs.load_run", lambda _: given)
+    for command in (("predict",), ("embed", "--out=f.npy"), ("choose-k",)):
+        words = complaint(capsys, *command, tiny_run.folder, pictures)
+        assert "was trained on features, not on pictures; give a run" in words
+
+
+def test_a_log_without_a_bottom_is_a_line(tiny_run, tmp_path, capsys):
+    """T8: a RecursionError."""
+    shutil.copytree(tiny_run.folder, tmp_path / "run")
+    (tmp_path / "run" / "log.jsonl").write_text("[" * 200_000)
+    assert "is damaged (RecursionError(" in complaint(capsys, "evaluate", tmp_path / "run")
+
+
+def test_too_few_pictures_to_try_numbers_of_clusters(tiny_run, pictures, capsys):
+    """The advice was to give at least one k."""
+    words = complaint(capsys, "choose-k", tiny_run.folder, pictures)
+    assert "3 pictures are too few to try numbers of clusters; give at least 8" in words
 
 
 @pytest.mark.parametrize("change", [{"test_split": 5}, {"images": 7}])

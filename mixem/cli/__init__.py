@@ -452,14 +452,14 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise InputError("--split was given without --images; give both")
     else:
         split = experiment.test_split
-    shape, (_, network) = finished.record.data.shape, network_of(experiment.images)
+    _, network = network_of(experiment.images)
 
     def load(split: str) -> "ImageSet":
         if network:
             name = options.images or experiment.images
             name = name if network_of(name)[1] else f"{name}@{network}"
             return load_vectors(name, split=split, root=options.data, download=options.download)
-        channels, size, _ = shape
+        channels, size = finished.pictures()
         return load_images(
             options.images or experiment.images,
             split=split,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 __all__ = ["Output", "given", "given_path", "max_pixels_option", "number", "output", "whole_number"]
 
+LONGEST = 10_000_000
 LARGEST = 2**53  # of a whole number: more than anybody has of anything
 
 
@@ -37,13 +38,14 @@ def output(text: str) -> Path:
 
 
 def number(text: str) -> float:
-    """A number from 0 on."""
+    """A number from 0 on; of minutes at most some twenty years, which a calendar still knows."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}; give a number from 0 on")
+    if not 0 <= value <= LONGEST:
+        what = f"to {LONGEST:,}" if value > LONGEST else "on"
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}; give a number from 0 {what}")
     return value
 
 

@@ -263,7 +263,7 @@ def _seen_by(finished: "Run", options: argparse.Namespace) -> Pictures:
 
     _, network = network_of(finished.experiment.images)
     if not network:
-        channels, size, _ = finished.record.data.shape
+        channels, size = finished.pictures()
         pad = finished.experiment.views.pad
         return load_pictures(
             options.pictures, size=size, channels=channels, root=options.data, pad=pad
@@ -443,7 +443,7 @@ def _features(options: argparse.Namespace) -> tuple[np.ndarray, tuple[str, ...],
         from mixem.runs import load_run
 
         finished = load_run(options.network)
-        channels, size, _ = finished.record.data.shape
+        channels, size = finished.pictures()
         pad = finished.experiment.views.pad
         pictures = load_pictures(
             options.pictures, size=size, channels=channels, root=options.data, pad=pad
@@ -499,6 +499,13 @@ def _choose_k(options: argparse.Namespace) -> int:
 
     vectors, _, _, _ = _features(options)
     last = min(options.last, len(vectors) // 4)
+    if last < options.first:
+        raise InputError(
+            f"--from {options.first} --to {options.last} with {len(vectors)} pictures; give "
+            f"numbers from 2 to a quarter of the pictures, here {len(vectors) // 4}"
+            if len(vectors) >= 8
+            else f"{len(vectors)} pictures are too few to try numbers of clusters; give at least 8"
+        )
     choice = choose_k(vectors, range(options.first, last + 1))
     rows = tuple((str(row.k), *(f"{value:.3f}" for value in row[1:])) for row in choice.rows)
     print(Table(("k", *type(choice.rows[0])._fields[1:]), rows))
