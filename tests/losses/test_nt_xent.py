@@ -197,7 +197,7 @@ def test_float64_stays_and_float32_is_close():
     [
         (((3, 4), (2, 4)), 0.5, "equal shapes"),
         (((3, 4), (3, 5)), 0.5, "equal shapes"),
-        (((3,), (3,)), 0.5, "matrix"),
+        (((3,), (3,)), 0.5, "one row per image"),
         (((0, 4), (0, 4)), 0.5, "non-empty"),
         (((3, 0), (3, 0)), 0.5, "non-empty"),
         (((3, 4), (3, 4)), 0.0, "positive"),
