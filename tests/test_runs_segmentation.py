@@ -151,7 +151,6 @@ def test_evaluate_prints_pixels_and_classes(finished, capsys):
     [
         (["--gallery=page.html"], "this run sorts pixels, not pictures; leave --gallery"),
         (["--overlay"], "--overlay was given without --out; give a folder"),
-        (["--side=8"], "--side is 8; give at least 16"),
     ],
 )
 def test_what_maps_do_not_have(finished, tmp_path, capsys, arguments, complaint):
