@@ -48,6 +48,22 @@ def test_chapter_is_complete(chapter: Path) -> None:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_code_that_only_makes_a_table_is_folded(chapter: Path) -> None:
+    """But what trains stays in sight, and so do the exercises."""
+    shown = []
+    for cell in nbformat.read(chapter, as_version=4).cells:
+        if cell.source.startswith("## Exercises"):
+            break
+        if cell.cell_type != "code" or re.search(r"\b(run|train)\(", cell.source):
+            continue
+        lines = [x for x in cell.source.splitlines() if x and not re.match("from |import ", x)]
+        table = any("text/markdown" in output.get("data", {}) for output in cell.outputs)
+        if table and len(lines) >= 5 and "hide-input" not in cell.metadata.get("tags", []):
+            shown.append(cell.source)
+    assert shown == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_exercises_are_graded_and_solved(chapter: Path) -> None:
     cells = nbformat.read(chapter, as_version=4).cells
     text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
