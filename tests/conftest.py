@@ -2,12 +2,16 @@
 
 import math
 import os
+import signal
 from typing import NamedTuple
 
 # More threads than two add up the sums of k-means in an order of chance.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # On a machine with a GPU the tests stay on the CPU, but for those that ask for "cuda".
 os.environ["MIXEM_DEVICE"] = "cpu"
+# A shell starts what goes to the background deaf to Ctrl-C, and the tests' children would be, too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
