@@ -154,7 +154,7 @@ def _of_pixels(
 
 def _pixel_counts(method: Method, maps: Maps, images: ImageSet) -> PixelCounts:
     """The pixels of a set by class and cluster."""
-    device = next(method.parameters()).device
+    device = method.device
     counts = PixelCounts(classes=max(1, images.num_classes), clusters=method.clusters)
     side = max(method.view_sizes())
     with bar(len(images), "counting pixels") as shown:

@@ -4,6 +4,7 @@ import difflib
 
 from mixem.errors import InputError
 from mixem.experiments import (
+    baselines,
     iic,
     iic_segmentation,
     imc_swav,
@@ -26,6 +27,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *imc_swav.EXPERIMENTS,
         *scan.EXPERIMENTS,
         *pretrained.EXPERIMENTS,
+        *baselines.EXPERIMENTS,
     )
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.experiments.mixem import DIGITS_VIEWS
+from mixem.experiments.mixem import DIGITS_VIEWS, FASHION_SOURCES
 from mixem.experiments.settings import Experiment
 from mixem.methods import FinetuneSettings, IICSettings
 from mixem.training.config import TrainConfig
@@ -393,6 +393,16 @@ _DIGITS = replace(
         "settings.lamb": "this book, of 1, 1.5 and 2 by accuracy; 1 in the paper",
     },
 )
+_FASHION = replace(
+    _DIGITS,
+    name="fashion-mnist/iic",
+    images="fashion-mnist",
+    train_split="train",
+    test_split="test",
+    training=replace(_DIGITS.training, epochs=2, constant_epochs=1, snapshots=(0, 1)),
+    protocol=KMeansProtocol(fit_split="train"),
+    sources={**_DIGITS.sources, **FASHION_SOURCES},
+)
 _DIGITS_PLUS = replace(
     _DIGITS,
     name="digits/iic-plus",
@@ -485,6 +495,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _MNIST_SMALL,
     _MNIST_PLUS_SHORT,
     _MNIST_FINETUNE,
+    _FASHION,
     _MNIST,
     _MNIST_BOTH_HEADS,
     _CIFAR10,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.experiments.mixem import DIGITS_VIEWS
+from mixem.experiments.mixem import DIGITS_VIEWS, FASHION_SOURCES
 from mixem.experiments.settings import Experiment
 from mixem.methods import IMCSwAVSettings
 from mixem.training.config import TrainConfig
@@ -198,6 +198,13 @@ _MNIST_SMALL = replace(
     protocol=KMeansProtocol(fit_split="train"),
     sources={**_OURS, "training.epochs": "this book: chosen by the accuracy of seeds 0 and 1"},
 )
+_FASHION = replace(
+    _MNIST_SMALL,
+    name="fashion-mnist/imc-swav",
+    images="fashion-mnist",
+    training=replace(_MNIST_SMALL.training, epochs=6, snapshots=(0, 1, 3)),
+    sources={**_OURS, **FASHION_SOURCES},
+)
 _CIFAR10_SMALL = replace(
     _CIFAR10,
     name="cifar10/imc-swav-small",
@@ -216,6 +223,7 @@ _CIFAR10_SMALL = replace(
 EXPERIMENTS: tuple[Experiment, ...] = (
     _DIGITS,
     _MNIST_SMALL,
+    _FASHION,
     _CIFAR10_SMALL,
     _CIFAR10,
     _CIFAR20,

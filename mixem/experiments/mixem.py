@@ -229,6 +229,22 @@ _MNIST_SMALL = replace(
         "protocol.fit_split": "this book: the training images",
     },
 )
+# A contest on images by whose labels nothing was chosen: the digits' recipes, six epochs each.
+FASHION_SOURCES = {
+    "images": "this book",
+    "train_split": "as mnist/simclr-small",
+    "test_split": "as mnist/simclr-small",
+    "protocol.fit_split": "this book: the training images",
+    "training.epochs": "this book: the same number of views for all methods",
+    "training.snapshots": "this book",
+}
+FASHION_SIMCLR = replace(
+    _MNIST_SMALL,
+    name="fashion-mnist/simclr",
+    images="fashion-mnist",
+    training=replace(_MNIST_SMALL.training, epochs=6, snapshots=(0, 1, 3)),
+    sources={**_MNIST_SMALL.sources, **FASHION_SOURCES, "training": "as mnist/simclr-small"},
+)
 _CIFAR10_SMALL = replace(
     _simclr_of(_CIFAR10),
     name="cifar10/simclr-small",
@@ -275,6 +291,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     DIGITS_MIXEM,
     _MNIST_SMALL,
     _mixem_of(_MNIST_SMALL, DIGITS_MIXEM, 5),
+    FASHION_SIMCLR,
+    _mixem_of(FASHION_SIMCLR, DIGITS_MIXEM, 6, (0, 1, 3)),
     _CIFAR10_SMALL,
     _mixem_of(_CIFAR10_SMALL, _CIFAR10, 30, (0, 1, 2, 5, 10, 20)),
     *(e for base in (_STL10, _CIFAR10, _CIFAR20) for e in (_simclr_of(base), base)),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mixem.clustering import KMeansProtocol
 from mixem.data import Augmentation
-from mixem.experiments.mixem import DIGITS_SIMCLR, DIGITS_SOURCES
+from mixem.experiments.mixem import DIGITS_SIMCLR, DIGITS_SOURCES, FASHION_SIMCLR
 from mixem.experiments.settings import Experiment
 from mixem.methods import SCANSettings, SelfLabelSettings, SimCLRSettings
 from mixem.training.config import TrainConfig
@@ -43,6 +43,21 @@ _DIGITS_LABELS = replace(
         "method": "the paper, step 3",
         "settings": "configs/selflabel",
         "start": "the paper, step 2",
+    },
+)
+
+_FASHION = replace(
+    FASHION_SIMCLR,
+    name="fashion-mnist/scan",
+    method="scan",
+    settings=_DIGITS.settings,
+    start="fashion-mnist/simclr",
+    sources={
+        **{k: v for k, v in FASHION_SIMCLR.sources.items() if not k.startswith("settings.")},
+        "method": "the paper, step 2",
+        "settings": "as digits/scan",
+        "settings.heads": "configs/scan: one for small sets",
+        "start": "the paper, step 1",
     },
 )
 
@@ -185,6 +200,7 @@ def _on(
 EXPERIMENTS: tuple[Experiment, ...] = (
     _DIGITS,
     _DIGITS_LABELS,
+    _FASHION,
     _SIMCLR,
     _CIFAR10,
     _CIFAR10_LABELS,

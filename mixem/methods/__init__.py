@@ -4,6 +4,7 @@ To add a method, write its file and put its class into ``METHODS``; a page of th
 "Adding a method", goes through it.
 """
 
+from mixem.methods.autoencoder import AutoEncoder, AutoEncoderSettings
 from mixem.methods.base import Clustering, Maps, Method, MethodSettings, Step, extract
 from mixem.methods.finetune import Finetune, FinetuneSettings
 from mixem.methods.iic import IIC, IICSettings
@@ -13,6 +14,7 @@ from mixem.methods.kmeans import KMeans
 from mixem.methods.mixem import MixEM, MixEMSettings
 from mixem.methods.scan import SCAN, SCANSettings, SelfLabel, SelfLabelSettings
 from mixem.methods.simclr import SimCLR, SimCLRSettings
+from mixem.methods.spectral import Spectral, SpectralSettings
 from mixem.methods.temi import TEMI, TEMISettings
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "METHODS",
     "SCAN",
     "TEMI",
+    "AutoEncoder",
+    "AutoEncoderSettings",
     "Clustering",
     "Finetune",
     "FinetuneSettings",
@@ -40,6 +44,8 @@ __all__ = [
     "SelfLabelSettings",
     "SimCLR",
     "SimCLRSettings",
+    "Spectral",
+    "SpectralSettings",
     "Step",
     "TEMISettings",
     "extract",
@@ -56,4 +62,6 @@ METHODS: dict[str, type[Method]] = {
     "self-label": SelfLabel,
     "kmeans": KMeans,
     "temi": TEMI,
+    "spectral": Spectral,
+    "auto-encoder": AutoEncoder,
 }

@@ -297,7 +297,7 @@ class Method(nn.Module):
                 f"{count} neighbours among {len(images)} images; give fewer with "
                 "settings.neighbours"
             )
-        method.to(next(self.parameters()).device)
+        method.to(self.device)
         return nearest_neighbours(extract(method, images, what), count).indices
 
     def draw_views(self, images: torch.Tensor, generator: torch.Generator) -> Any:
@@ -349,6 +349,11 @@ class Method(nn.Module):
     def view_sizes(self) -> set[int]:
         """The sides of all images that the backbone is given."""
         return {self.views.size, self.views.plain_size or self.views.size}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the method is."""
+        return self.centres.device
 
     @property
     def needs_a_batch(self) -> bool:
@@ -551,7 +556,7 @@ def extract(
                 "1 image for a network that normalises with the images given together; give more"
             )
         chosen = order.tensor_split(len(chosen))  # of about the same size
-    device = next(method.parameters()).device
+    device = method.device
     training = method.training
     method.eval()
     try:

@@ -75,7 +75,7 @@ def mean_losses(
         at_once: How many images.
     """
     method.eval()
-    device = next(method.parameters()).device
+    device = method.device
     parts = [
         losses(rows, images[rows].to(device)) * len(rows) for rows in mixed(images).split(at_once)
     ]

@@ -317,7 +317,7 @@ class IICSegmentation(Method):
             ("k-means on pixels", self.prepare),
             ("k-means on an untrained network", at_random),
         ):
-            device = next(self.parameters()).device
+            device = self.device
             chosen = mixed(seen)[:FITTED].split(max(1, AT_ONCE // self.views.size**2))
             places = (looked_at(seen[rows].to(device)) for rows in chosen)
             centres = place_centres(places, self.clusters)

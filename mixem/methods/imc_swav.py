@@ -282,7 +282,7 @@ def batch_norm_of(
         batch_size: Images a batch; an incomplete last one is left out.
     """
     kept = {name: value.clone() for name, value in method.named_buffers()}
-    training, device = method.training, next(method.parameters()).device
+    training, device = method.training, method.device
     count = min(batch_size, len(images))
     method.train()
     try:

@@ -117,6 +117,22 @@ class SmallResNet(nn.Sequential):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+class Pixels(nn.Flatten):
+    """The image itself as its features, for the yardsticks: nothing to be trained.
+
+    Args:
+        in_channels: Channels of the images.
+        size: Height and width of the images in pixels.
+
+    Attributes:
+        out_features: Numbers of an image.
+    """
+
+    def __init__(self, in_channels: int = 1, *, size: int = 28):
+        super().__init__()
+        self.out_features = in_channels * size**2
+
+
 def _behind_sobel(net: nn.Module, *, keep: bool = False) -> nn.Module:
     behind = nn.Sequential(Sobel(keep=keep), net)
     behind.out_features = net.out_features
@@ -142,6 +158,7 @@ BACKBONES: dict[str, Callable[[int, int], nn.Module]] = {
     "clusternet6c-batch": lambda c, size: ClusterNet6c(c, size=size, running_statistics=False),
     "clusternet6c-sobel": lambda c, size: _behind_sobel(ClusterNet6c(c + 2, size=size), keep=True),
     "clusternet6c-16": lambda c, size: ClusterNet6c(c, size=size, width=16),
+    "pixels": lambda c, size: Pixels(c, size=size),
     "vectors": lambda c, size: Prepared(c),  # of features, whose "channels" are their length
     "clusternet6c-16-batch": lambda c, size: ClusterNet6c(
         c, size=size, width=16, running_statistics=False

@@ -208,6 +208,14 @@ PAPER_VALUES = {
         f"stl10/iic-{ablation}": ("iic", ablation)
         for ablation in ("no-overclustering", "one-sub-head", "no-repeats", "no-unlabelled")
     },
+    **{  # how these were made is not said
+        f"mnist/{baseline}": ("iic", key)
+        for baseline, key in (
+            ("kmeans", "k-means"),
+            ("spectral", "spectral-clustering"),
+            ("auto-encoder", "ae"),
+        )
+    },
     "stl10/iic-main-twice": ("iic", "iic-log-loss"),  # the author's other run, 570
     "stl10/iic-finetune": ("iic", "iic-finetune"),
     **{  # table 4 has the best epoch, chosen with labels

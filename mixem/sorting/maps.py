@@ -100,7 +100,7 @@ def map_picture(
         raise InputError(f"a network for {channels} channels; pictures have 1 or 3")
     pixels = np.array(small.convert("L" if channels == 1 else "RGB"))
     images = torch.from_numpy(pixels.reshape(size[1], size[0], channels)).permute(2, 0, 1)[None]
-    device = next(method.parameters()).device
+    device = method.device
     found = torch.empty(size[1], size[0], dtype=torch.uint8)
     for inner, outer in _tiles(size[1], size[0], tile):
         maps = method.whole_maps(images[:, :, outer[0], outer[1]].to(device))

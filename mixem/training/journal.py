@@ -126,7 +126,7 @@ class Journal:
         assert self.out
         assert self.state
         state, file = self.state, self.out / "checkpoint.pt"
-        device = next(self.method.parameters()).device
+        device = self.method.device
         try:
             _require_same(file, state["identity"], self.identity)
             self.method.load_state_dict(state["method"])

@@ -329,7 +329,7 @@ def parallel(method: Method) -> nn.Module:
     """The method's step, whose gradients are the mean over all processes."""
     if size() == 1:
         return _Step(method)
-    synchronise_batch_norm(method, next(method.parameters()).device)
+    synchronise_batch_norm(method, method.device)
     with warnings.catch_warnings():
         # PyTorch 2.13 has another word for it, which earlier versions do not know.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers")

@@ -22,6 +22,8 @@ PRETRAINED = {
 }
 PHOTOS = {f"photos/{method}" for method in ("simclr", "mixem", "iic", "imc-swav")}
 
+BASELINES = ("kmeans", "kmeans-untrained", "spectral", "auto-encoder")
+
 
 def test_the_experiments_there_are():
     published = [
@@ -48,6 +50,8 @@ def test_the_experiments_there_are():
         "mnist/iic-plus-short",
         *(f"stl10/iic-{name}" for name in ablations),
         *(f"{images}/iic-plus" for images in plus),
+        *(f"fashion-mnist/{method}" for method in ("simclr", "mixem", "iic", "imc-swav")),
+        *(f"{images}/{method}" for images in ("mnist", "fashion-mnist") for method in BASELINES),
         *SCAN,
         *PRETRAINED,
         *PHOTOS,
