@@ -25,13 +25,14 @@ from mixem.experiments import Experiment, get
 from mixem.experiments.build import build, load_sets, loader, picture_size, start_of
 from mixem.fingerprint import hardware
 from mixem.methods import Method
+from mixem.models.pretrained import pretrained
 from mixem.records import Table
 from mixem.training import Sitting, TrainConfig
 from mixem.training.loop import compiled
 from mixem.training.meter import Meter
 from mixem.training.step import Pass, Stepper, make_optimiser, make_passes
 
-__all__ = ["PassProfile", "Profile", "profile", "seconds_an_epoch"]
+__all__ = ["PassProfile", "Profile", "profile", "seconds_an_epoch", "steps_an_epoch"]
 
 PARTS = ("augmentation", "forward", "loss", "backward", "optimiser", "other")
 WARM_UP = 1  # steps of each pass, after the one whose operations are counted
@@ -203,7 +204,8 @@ def profile(
         torch.cuda.reset_peak_memory_stats(device)
     standing_in: list[str] = []
     counts: dict[str, int] = {}
-    sets = load_sets(experiment, _loader(experiment, root, download, standing_in, counts))
+    few = steps is None and device.type == "cpu"
+    sets = load_sets(experiment, _loader(experiment, root, download, standing_in, counts, few=few))
     config = whole = experiment.training
     method = build(experiment, channels=sets.train.channels, seed=0)
     method.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -211,7 +213,7 @@ def profile(
     clock = _Clock(device)
     stepper = Stepper(method, optimiser, device=device, precision=precision, border=clock.border)
     until = math.inf
-    if steps is None and device.type == "cpu":
+    if few:
         until = clock.now() + SECONDS
         config = _quick(method, sets.of(method), whole, stepper)
     passes = make_passes(method, sets.of(method), config, device)
@@ -221,7 +223,8 @@ def profile(
         _time_networks(method, clock)
         for stage in stages.values():
             for _ in range(WARM_UP):
-                stage.step()
+                if clock.now() < until:  # else the counted step has to do
+                    stage.step()
         memory = _memory(device)  # before there are matrices for the product
         times, peak = _take_turns(stages, clock, steps or STEPS, precision, until)
     lengths = {}
@@ -248,7 +251,7 @@ def profile(
             for name, length in lengths.items()
         ),
         peak=peak,
-        memory=0 if config.batch_size < whole.batch_size else memory,
+        memory=0 if config.batch_size < whole.batch_size or (few and standing_in) else memory,
         batch=config.batch_size if config.batch_size < whole.batch_size else None,
     )
 
@@ -258,6 +261,7 @@ def seconds_an_epoch(
     *,
     steps: int = 2,
     batch: int | None = None,
+    root: str | Path | None = None,
     sitting: Sitting | None = None,
     **changes: Any,
 ) -> float:
@@ -270,6 +274,7 @@ def seconds_an_epoch(
         steps: How many are timed of each kind of pass, after one that warms up.
         batch: Images of the batches that are timed, if fewer than the recipe's; the time is taken
             to grow with them.
+        root: Folder of the data sets, for those that have to be counted.
         sitting: Device, precision and whether to compile.
         **changes: Values that replace those of the sitting, such as ``device="cpu"``.
 
@@ -282,10 +287,12 @@ def seconds_an_epoch(
     precision = resolve_precision(sitting.precision, device)
     config = experiment.training
     few = min(batch or config.batch_size, config.batch_size)
-    channels, side, classes, counts = _shape(experiment)
-    count = few * config.accumulate
-    pixels = torch.randint(
-        256, (max(count, 64, 2 * classes), channels, side, side), dtype=torch.uint8
+    shape, classes, counts = _shape(experiment, root)
+    count = max(few * config.accumulate, 64, 2 * classes, experiment.settings.neighbours + 2)
+    pixels = (
+        torch.randint(256, (count, *shape), dtype=torch.uint8)
+        if len(shape) == 3
+        else torch.randn(count, *shape).half()
     )
     own = experiment.settings.splits()
     total = {name: _count(counts, split) for name, split in own.items()}
@@ -293,11 +300,12 @@ def seconds_an_epoch(
     labels = torch.arange(len(pixels)) % classes
     if "unlabeled" in experiment.train_split:  # as many with a label as there will be
         labels[
-            torch.arange(len(pixels)) % max(1, whole // (whole - counts["unlabeled"] or 1)) > 0
+            torch.arange(len(pixels)) % max(1, whole // (whole - counts.get("unlabeled", 0) or 1))
+            > 0
         ] = -1
     names = tuple(map(str, range(classes)))
     images = ImageSet(pixels, labels, names, name=experiment.images, split=experiment.train_split)
-    method = build(experiment, channels=channels, seed=0)
+    method = build(experiment, channels=shape[0], seed=0)
     method.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     small = dataclasses.replace(config, batch_size=few)
     optimiser = make_optimiser(method, small, device)
@@ -325,17 +333,45 @@ def _trained(experiment: Experiment | str) -> Experiment:
     return experiment
 
 
-def _shape(experiment: Experiment) -> tuple[int, int, int, dict[str, int]]:
-    """Channels, side, classes, and images of each part, of an experiment's images."""
-    if experiment.images in SHAPES:
-        return SHAPES[experiment.images]
-    if (path := folder_path(experiment.images)) and not network_of(experiment.images)[1]:
-        splits = (experiment.train_split, *experiment.settings.splits().values())
+def steps_an_epoch(experiment: Experiment, *, root: str | Path | None = None) -> int:
+    """Steps of all passes of an epoch; the images are counted.
+
+    Args:
+        experiment: Its settings.
+        root: Folder of the data sets, for those that have to be counted.
+    """
+    shape, _, counts = _shape(experiment, root)
+    config, own = experiment.training, experiment.settings.splits()
+    method = build(experiment, channels=shape[0], seed=0)
+    total = 0
+    for name in method.passes:
+        n = _count(counts, own.get(name, experiment.train_split))
+        total += n // (min(config.batch_size, n) * config.accumulate)
+    return total
+
+
+def _shape(
+    experiment: Experiment, root: str | Path | None
+) -> tuple[tuple[int, ...], int, dict[str, int]]:
+    """Shape of an image or its features, classes, and how many each part has."""
+    name, network = network_of(experiment.images)
+    splits = (experiment.train_split, *experiment.settings.splits().values())
+    shape: tuple[int, ...]
+    if name in SHAPES:
+        channels, side, classes, counts = SHAPES[name]
+        shape = channels, side, side
+    elif path := folder_path(name):
+        side, classes = picture_size(experiment) or 0, experiment.clusters
         counts = {split: len(list_folder(path, split=split).files) for split in splits}
-        return 3, picture_size(experiment) or 0, experiment.clusters, counts
-    sets = load_sets(experiment, loader(experiment))
-    n, channels, side, _ = sets.train.images.shape
-    return channels, side, experiment.clusters, {experiment.train_split: n}
+        shape = 3, side, side
+    else:
+        load = loader(dataclasses.replace(experiment, images=name), root=root)
+        sets = {split: load(split) for split in splits}
+        shape, classes = tuple(sets[splits[0]].images.shape[1:]), experiment.clusters
+        counts = {split: len(images) for split, images in sets.items()}
+    if network:
+        shape = (pretrained(network).out_features,)
+    return shape, classes, counts
 
 
 def _count(counts: dict[str, int], split: str) -> int:
@@ -493,7 +529,10 @@ def _take_turns(
                 stage.step()
                 for part, seconds in clock.stop().items():
                     times[name, part].append(1000 * seconds)
-            began = clock.now()
+            if (began := clock.now()) > until:
+                if not times[name, "whole"]:  # there is no time to do it without borders
+                    times[name, "whole"] = [sum(times[name, part][-1] for part in PARTS)]
+                continue
             for _ in block:
                 stage.step()
             times[name, "whole"].append(1000 * (clock.now() - began) / len(block))
@@ -522,10 +561,13 @@ def _loader(
     download: bool,
     standing_in: list[str],
     counts: dict[str, int],
+    *,
+    few: bool = False,
 ) -> Callable[[str], ImageSet]:
     """Loads a split; random pixels stand in for a known set that is not there, and are noted.
 
-    They stand in for a folder, too, whose pictures are counted.
+    They stand in for a folder, too, whose pictures are counted. ``few`` are as many as a step
+    needs; then those of a set are counted, too.
     """
     load = loader(experiment, root=root, download=download)
     path = folder_path(experiment.images) if not network_of(experiment.images)[1] else ""
@@ -543,16 +585,18 @@ def _loader(
             if download or experiment.images not in SHAPES or not absent or "/" in split:
                 raise
         standing_in.append(split)
-        return _random(experiment.images, split)
+        parts = SHAPES[experiment.images][3]
+        counts[split] = whole = sum(parts[part] for part in split.split("+"))
+        return _random(experiment.images, split, min(1, _wanted(experiment) / whole) if few else 1)
 
     return load_or_draw
 
 
-def _random(name: str, split: str) -> ImageSet:
-    """Random pixels of the shape and number of a set's."""
+def _random(name: str, split: str, share: float) -> ImageSet:
+    """Random pixels of the shape of a set's, a share of their number, of each part alike."""
     channels, side, classes, counts = SHAPES[name]
     random = np.random.default_rng(0)
-    parts = {part: counts[part] for part in split.split("+")}
+    parts = {part: math.ceil(share * counts[part]) for part in split.split("+")}
     pixels = random.integers(256, size=(sum(parts.values()), channels, side, side), dtype=np.uint8)
     labels = [
         np.full(count, -1) if part == "unlabeled" else random.integers(classes, size=count)
@@ -567,12 +611,16 @@ def _random(name: str, split: str) -> ImageSet:
     )
 
 
-def _of_folder(experiment: Experiment, listed: Folder, split: str) -> ImageSet:
-    """As many random pixels as a step needs, with labels of a folder's pictures."""
+def _wanted(experiment: Experiment) -> int:
+    """Images that a step needs."""
     config = experiment.training
     wanted = max(config.batch_size * config.accumulate, 2 * experiment.clusters, 64)
-    wanted = max(wanted, experiment.settings.neighbours + 2)
-    n = min(len(listed.files), wanted)
+    return max(wanted, experiment.settings.neighbours + 2)
+
+
+def _of_folder(experiment: Experiment, listed: Folder, split: str) -> ImageSet:
+    """As many random pixels as a step needs, with labels of a folder's pictures."""
+    n = min(len(listed.files), _wanted(experiment))
     side = picture_size(experiment) or 0
     pixels = np.random.default_rng(0).integers(256, size=(n, 3, side, side), dtype=np.uint8)
     labels = listed.labels

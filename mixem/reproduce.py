@@ -20,7 +20,7 @@ from mixem.devices import resolve_device
 from mixem.errors import InputError, memory_is_full, reason
 from mixem.experiments import Experiment, get
 from mixem.fingerprint import hardware, source_fingerprint
-from mixem.profile import seconds_an_epoch
+from mixem.profile import seconds_an_epoch, steps_an_epoch
 from mixem.progress import duration
 from mixem.records import Record, Table, load_records, longest_scaled, paper_text, save_record
 from mixem.records.format import SCALED, shortened
@@ -100,12 +100,17 @@ class Speeds:
         records: Those made on the same hardware are believed.
         sitting: Where and how precisely.
         say: Told what is measured, for that takes a while on a CPU.
+        root: Folder of the data sets, for those that have to be counted.
     """
 
     def __init__(
-        self, records: Sequence[Record], sitting: Sitting, say: Callable[[str], object] = print
+        self,
+        records: Sequence[Record],
+        sitting: Sitting,
+        say: Callable[[str], object] = print,
+        root: str | Path | None = None,
     ):
-        self.records, self.sitting, self.say = records, sitting, say
+        self.records, self.sitting, self.say, self.root = records, sitting, say, root
         self.device = resolve_device(sitting.device)
         self.hardware = hardware(str(self.device))
         self.file = runs_root() / "speed.json"
@@ -123,8 +128,8 @@ class Speeds:
                 same,
             ):
                 return 60 * record.minutes / record.epoch
-        what = [experiment.name, same, self.hardware, self.sitting.precision, self.sitting.compile]
-        what.append(source_fingerprint())
+        what = [self.hardware, self.sitting.precision, self.sitting.compile, source_fingerprint()]
+        what += [_timed(experiment)]
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         if key not in self.known:
             self.say(f"measuring the speed of {experiment.name} ...")
@@ -134,20 +139,25 @@ class Speeds:
 
     def _measured(self, experiment: Experiment) -> float:
         if self.device.type == "cuda":
-            return seconds_an_epoch(experiment, steps=10, sitting=self.sitting)
+            return seconds_an_epoch(experiment, steps=10, root=self.root, sitting=self.sitting)
         batch = CPU_BATCH
         while True:  # the smaller the batch, the more is overhead
             began = time.monotonic()
-            found = seconds_an_epoch(experiment, steps=2, batch=batch, sitting=self.sitting)
+            found = seconds_an_epoch(
+                experiment, steps=2, batch=batch, root=self.root, sitting=self.sitting
+            )
             if time.monotonic() - began > CPU_SECONDS or batch >= experiment.training.batch_size:
                 return found
             batch *= 4
 
     def minutes(self, experiment: Experiment) -> float:
         """Of a whole training, without the run it starts from and without its scores."""
-        if not experiment.training.epochs:
+        training = experiment.training
+        if not training.epochs:
             return 0.0
-        return SPARE * experiment.training.epochs * self.seconds(experiment) / 60
+        if training.least_steps:
+            training = training.lasting(steps_an_epoch(experiment, root=self.root))
+        return SPARE * training.epochs * self.seconds(experiment) / 60
 
 
 def listing(
@@ -156,6 +166,7 @@ def listing(
     *,
     sitting: Sitting | None = None,
     images: str | None = None,
+    root: str | Path | None = None,
     say: Callable[[str], object] = print,
 ) -> Table:
     """What is there and what is wanted, row by row, in order of value.
@@ -165,9 +176,10 @@ def listing(
         records: As :func:`mixem.records.load_records` gives.
         sitting: Where the trainings would run.
         images: Instead of the experiments' own, such as ``folder:PATH``.
+        root: Folder of the data sets, for those that have to be counted.
         say: Told what is measured.
     """
-    speeds = Speeds(records, sitting or Sitting(), say)
+    speeds = Speeds(records, sitting or Sitting(), say, root)
     cells, total = [], 0.0
     missing = [(row.name, seed) for row, seed in _missing(rows, records, images)]
     for row in rows:
@@ -186,6 +198,19 @@ def listing(
     cells.append(("all that is missing", "", "", "", duration(60 * total), f"on {speeds.hardware}"))
     columns = ("row", "seeds", "shortened", "paper", "a seed takes", "for")
     return Table(columns, tuple(cells))
+
+
+def _timed(experiment: Experiment) -> dict[str, Any]:
+    """The settings that an epoch's time depends on: no weights of losses, rates or lengths."""
+
+    def matters(path: str, value: Any) -> bool:
+        group, _, name = path.partition(".")
+        if group == "training":
+            return name in ("batch_size", "accumulate", "optimiser")
+        weight = group == "settings" and isinstance(value, float)
+        return not weight and group not in ("name", "test_split", "start", "protocol")
+
+    return {path: v for path, v in experiment.values().items() if matters(path, v)}
 
 
 @dataclass
@@ -232,7 +257,7 @@ def reproduce(
     began, progress = time.monotonic(), Progress()
     sitting = sitting or Sitting()
     records = _records(results)
-    speeds = Speeds(records, sitting, say)
+    speeds = Speeds(records, sitting, say, root)
     for row, seed in _missing(rows, records, images):
         left = None if minutes is None else minutes - (time.monotonic() - began) / 60
         experiment = row.settings(images)
@@ -342,7 +367,7 @@ def fit(
         experiment = Experiment.from_dict(read_json(config)["experiment"])
     else:
         on_gpu = resolve_device(sitting.device).type == "cuda"
-        seconds = seconds_an_epoch(whole, steps=20 if on_gpu else 2, sitting=sitting)
+        seconds = seconds_an_epoch(whole, steps=20 if on_gpu else 2, root=root, sitting=sitting)
         experiment = fitted(whole, fit_minutes, seconds)
         say(f"an epoch of {row.name} takes about {seconds:.1f} s here")
     epochs, of = experiment.training.epochs, whole.training.epochs

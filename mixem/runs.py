@@ -25,7 +25,6 @@ from mixem.checkpoint import (
     not_now,
     read_json,
     save_weights,
-    write_atomically,
     write_json,
 )
 from mixem.data import ImageSet, network_of, own_path
@@ -47,12 +46,11 @@ from mixem.records import (
     read_record,
     write_record,
 )
-from mixem.schema import from_json, to_json
+from mixem.schema import from_json
 from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
+from mixem.training.journal import _write_log
 from mixem.training.step import require_seed, seeded
-
-LARGEST = 10**6  # of a side, of the channels or of the length of features
 
 __all__ = [
     "Plan",
@@ -355,8 +353,7 @@ def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: b
     record = _record(plan, training, origin, found, tuple(curve))
     record = dataclasses.replace(record, weights=_digest(folder / "model.safetensors"))
     # Once more and whole: another process may have trained here and logged the same epochs.
-    lines = "".join(json.dumps(to_json(row)) + "\n" for row in training.history)
-    write_atomically(folder / "log.jsonl", lambda file: file.write_text(lines, encoding="utf-8"))
+    _write_log(folder, training.history)
     for leftover in folder.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
         leftover.unlink(missing_ok=True)
     if not (folder / "config.json").exists():  # somebody deleted the folder under the training
@@ -391,9 +388,6 @@ def load_run(folder: str | Path) -> Run:
     if not (folder / "record.json").exists():
         raise InputError(f"the run in {folder} is not finished; give its training command again")
     record = read_record(folder / "record.json")
-    shape = record.data.shape
-    if len(shape) not in (1, 3) or not all(1 <= length <= LARGEST for length in shape):
-        raise InputError(f"the run in {folder} is damaged (its images are {shape}); {ANEW}")
     try:
         experiment = Experiment.from_dict(config["experiment"])
         method = build(experiment, channels=record.data.shape[0], seed=0)

@@ -74,6 +74,25 @@ def test_each_part_gets_its_own_time(tiny, seconds, monkeypatch):
     assert found.minutes == 2 * 3 * 63 / 60
 
 
+def test_a_step_of_half_a_minute_is_made_three_times(tiny, seconds, monkeypatch):
+    began = module.time.perf_counter()
+    seconds(SimCLR, "draw_views", 30)
+    found = profile(tiny, device="cpu", precision="float32")
+    assert module.time.perf_counter() - began == 3 * 30  # a trial, a count, one with borders
+    assert found.batch == 4
+    assert found.minutes == pytest.approx(2 * 3 * 30 * 599 / 4 / 60)
+
+
+def test_of_a_set_that_is_not_there_no_more_is_drawn_than_a_step_needs(tmp_path):
+    experiment = get("stl10/imc-swav").override(training__batch_size=200)
+    counts = {}
+    load = module._loader(experiment, tmp_path, False, [], counts, few=True)
+    images = load("train+unlabeled")
+    assert counts == {"train+unlabeled": 105_000}
+    assert 200 <= len(images) <= 202
+    assert 0.9 < (images.labels < 0).double().mean() < 1
+
+
 class Linear(Method):
     """Two linear layers one after the other, and no more."""
 

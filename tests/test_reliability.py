@@ -445,7 +445,9 @@ def test_a_record_with_nonsense_is_named(tiny_run, tmp_path, spoil, message):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
-@pytest.mark.parametrize("shape", [[], [1, 8], [1, 8, 8, 8], [1, 0, 8], [10**9, 8, 8]])
+@pytest.mark.parametrize(
+    "shape", [[], [1, 8], [1, 8, 8, 8], [1, 0, 8], [10**9, 8, 8], [1, 10**6, 10**6]]
+)
 def test_a_record_of_images_that_cannot_be_is_a_line(
     tiny_run, pictures, tmp_path, capsys, shape, command
 ):
@@ -455,7 +457,7 @@ def test_a_record_of_images_that_cannot_be_is_a_line(
     record["data"]["shape"] = shape
     (tmp_path / "run" / "record.json").write_text(json.dumps(record))
     words = complaint(capsys, command, tmp_path / "run", *[pictures] * (command == "predict"))
-    assert f"is damaged (its images are {tuple(shape)}); restore it" in words
+    assert f"is not a record (its images are {tuple(shape)}); restore it" in words
 
 
 def test_a_run_on_features_sorts_no_pictures(tiny_run, pictures, capsys, monkeypatch):

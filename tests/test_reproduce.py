@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import mixem.reproduce as module
+from mixem import profile as module_of_profile
 from mixem.cli import main
 from mixem.errors import InputError
 from mixem.experiments import get
@@ -249,6 +251,46 @@ def test_a_record_of_this_machine_says_how_long_it_takes(tiny_run):
     speeds = module.Speeds([record], CPU)
     assert speeds.seconds(tiny_run.experiment.override(training__epochs=7)) == 90
     assert speeds.minutes(tiny_run.experiment) == pytest.approx(1.05 * 3)
+
+
+def test_as_many_epochs_as_the_least_number_of_steps_asks_for(monkeypatch):
+    monkeypatch.setattr(module.Speeds, "seconds", lambda self, experiment: 60.0 / 1.05)
+    speeds = module.Speeds([], CPU)
+    experiment = row(2).settings()  # of 1797 // 599 steps an epoch
+    assert speeds.minutes(experiment) == pytest.approx(2)
+    assert speeds.minutes(experiment.override(training__least_steps=29)) == pytest.approx(10)
+
+
+def test_what_takes_as_long_is_measured_once(monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        module.Speeds, "_measured", lambda self, experiment: measured.append(experiment) or 1.0
+    )
+    speeds = module.Speeds([], CPU, lambda line: None)
+    experiment = row(2).settings()
+    for changes in ({}, {"training__epochs": 9}, {"settings__temperature": 0.7}):
+        speeds.seconds(experiment.override(**changes))
+    assert len(measured) == 1
+    for changes in ({"training__batch_size": 300}, {"views__size": 12}, {"images": "mnist"}):
+        speeds.seconds(experiment.override(**changes))
+    assert len(measured) == 4
+
+
+def test_seconds_an_epoch_of_features(monkeypatch, tmp_path):
+    network = SimpleNamespace(out_features=12)
+    monkeypatch.setattr("mixem.profile.pretrained", lambda name: network)
+    experiment = get("pretrained/scan").override(images="mnist@timm:made")
+    assert seconds_an_epoch(experiment, steps=1, batch=16, device="cpu") > 0
+    places, load = [], module_of_profile.loader
+
+    def noted(experiment, *, root):
+        places.append(root)
+        return load(experiment)
+
+    monkeypatch.setattr(module_of_profile, "loader", noted)
+    counted = experiment.override(images="digits@timm:made")
+    assert seconds_an_epoch(counted, steps=1, batch=16, root=tmp_path, device="cpu") > 0
+    assert places == [tmp_path]
 
 
 def test_a_row_that_comes_again_counts_once(monkeypatch):

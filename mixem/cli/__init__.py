@@ -350,9 +350,10 @@ def _reproduce(options: argparse.Namespace) -> int:
     if options.list:
         records = load_records(options.results) if options.results.is_dir() else []
         aside = partial(print, file=sys.stderr, flush=True)
-        print(listing(rows, records, sitting=sitting, images=options.images, say=aside))
+        how: dict[str, Any] = {"images": options.images, "root": options.data, "say": aside}
+        print(listing(rows, records, sitting=sitting, **how))
         return 0
-    how: dict[str, Any] = {
+    how = {
         "results": options.results,
         "minutes": options.minutes,
         "images": options.images,

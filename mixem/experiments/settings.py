@@ -19,6 +19,8 @@ __all__ = ["Experiment", "all_from", "whole"]
 
 LARGEST = 2**53  # of a whole number: the last up to which float and int are the same
 MOST_STARTS = 100_000  # of k-means: more would not end
+LARGEST_VIEW = 4096  # pixels of a side: a batch of larger ones fills every memory
+SIDES = ("size", "plain_side", "plain_size", "crop_sides")  # of views
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class Experiment:
             raise InputError(
                 f"{self.protocol.n_init} starts of k-means; give at most {MOST_STARTS}"
             )
+        for path, value in self.values().items():
+            largest = max(value or (0,)) if isinstance(value, tuple) else value
+            if path.split(".")[-1] in SIDES and (largest or 0) > LARGEST_VIEW:
+                raise InputError(f"{path} is {value}; give at most {LARGEST_VIEW} pixels")
         if self.start and not method.takes_start:
             raise InputError(f"{self.method} begins from random weights; leave start out")
         if self.protocol.init == "components" and not method.has_components:

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 ROUNDING = 1e-6  # of a score above 1
+# Of images: whoever believed in more would fill his memory.
+LARGEST_SIDE, MOST_CHANNELS, LONGEST = 16_384, 4, 10**6
 FORMAT = 2
 METRICS = ("accuracy", "nmi", "ari")
 PIXEL_METRICS = ("accuracy", "mean_iou", "majority_accuracy")  # of a method that sorts pixels
@@ -313,6 +315,7 @@ def read_record(path: Path) -> Record:
         if number == 1:
             values = _from_format_1(values)
         record = from_json(Record, values)
+        _require_possible(record.data.shape)
         for row in record.protocols:
             for name, score in (row.scores or {}).items():
                 if not -1 - ROUNDING <= score <= 1 + ROUNDING:
@@ -322,6 +325,13 @@ def read_record(path: Path) -> Record:
         raise InputError(
             f"{path} is not a record ({error}); restore it or move it elsewhere"
         ) from error
+
+
+def _require_possible(shape: tuple[int, ...]) -> None:
+    """Raise TypeError if no images have this shape."""
+    most = {1: (LONGEST,), 3: (MOST_CHANNELS, LARGEST_SIDE, LARGEST_SIDE)}.get(len(shape), ())
+    if not most or not all(1 <= n <= top for n, top in zip(shape, most, strict=True)):
+        raise TypeError(f"its images are {shape}")
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -9,7 +9,7 @@ pictures agree best.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,10 @@ from mixem.clustering import kmeans, normalise_rows
 from mixem.clustering.arrays import as_features
 from mixem.errors import InputError
 from mixem.evaluation import ari
-from mixem.plots import Figure, sweep_panels
 from mixem.progress import bar
+
+if TYPE_CHECKING:
+    from mixem.plots import Figure
 
 __all__ = ["Choice", "KSignals", "choose_k", "k_panels"]
 
@@ -134,8 +136,10 @@ def choose_k(
     return Choice(tuple(rows), *_proposal(rows))
 
 
-def k_panels(choice: Choice) -> Figure:
+def k_panels(choice: Choice) -> "Figure":
     """The signals against k, with the proposal marked."""
+    from mixem.plots import sweep_panels  # here, for the drawing takes long to import
+
     rows = choice.rows
     return sweep_panels(
         [row.k for row in rows],

@@ -19,8 +19,6 @@ from mixem.clustering.arrays import as_features, as_integers
 from mixem.data.picture import decode
 from mixem.data.root import expanded
 from mixem.errors import InputError
-from mixem.plots import project
-from mixem.plots.style import class_colours
 
 __all__ = ["map_places", "picture_map"]
 
@@ -63,6 +61,8 @@ def map_places(
     if min(points.shape) > COMPONENTS:
         points = PCA(COMPONENTS, random_state=seed).fit_transform(points)
     if method == "t-SNE" or not installed:
+        from mixem.plots import project  # here, for the drawing takes long to import
+
         return project(points, seed=seed, most=most)[0], rows
     umap: Any = importlib.import_module("umap")
     model = umap.UMAP(n_neighbors=min(15, len(rows) - 1), random_state=seed, n_jobs=1)
@@ -115,7 +115,11 @@ def picture_map(
         )
     if not thumbnail + 2 * FRAME < side:
         raise InputError(f"thumbnails of {thumbnail} pixels on a map of {side}; give smaller ones")
-    colours = () if groups is None else class_colours(int(groups.max()) + 1)
+    colours: Sequence[Any] = ()
+    if groups is not None:
+        from mixem.plots.style import class_colours
+
+        colours = class_colours(int(groups.max()) + 1)
     span = np.maximum(np.ptp(where, axis=0), 1e-12)
     room = side - thumbnail - 2 * FRAME
     corners = ((where - where.min(axis=0)) / span * room).round().astype(int)

@@ -139,6 +139,7 @@ def without(values, *path):
         (lambda v: v.update(history={}), "history is '{}', not"),
         (lambda v: v.update(format=3), "its format is 3, and 1 to 2 are read here"),
         (lambda v: v.update(format=0), "its format is 0, and 1 to 2 are read here"),
+        (lambda v: v["data"].update(shape=[1, 10**6, 10**6]), r"images are \(1, 1000000, 1"),
         (lambda v: without(v, "format"), "its format is None, and 1 to 2 are read here"),
     ],
 )
