@@ -79,6 +79,7 @@ ALLOWED = {
         "experiments",
         "fingerprint",
         "methods",
+        "models",
         "records",
         "training",
     },

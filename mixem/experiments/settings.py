@@ -79,8 +79,8 @@ class Experiment:
                 f"{self.protocol.n_init} starts of k-means; give at most {MOST_STARTS}"
             )
         for path, value in self.values().items():
-            largest = max(value or (0,)) if isinstance(value, tuple) else value
-            if path.split(".")[-1] in SIDES and (largest or 0) > LARGEST_VIEW:
+            sides = value if isinstance(value, tuple) else (value or 0,)
+            if path.split(".")[-1] in SIDES and max(sides, default=0) > LARGEST_VIEW:
                 raise InputError(f"{path} is {value}; give at most {LARGEST_VIEW} pixels")
         if self.start and not method.takes_start:
             raise InputError(f"{self.method} begins from random weights; leave start out")
