@@ -61,7 +61,7 @@ def test_rows_by_name():
     ]
     assert rows_named(["cifar10/imc-swav"])[0].seeds == 3
     assert rows_named([]) == queue()
-    with pytest.raises(InputError, match=r"no row 'mnist/iic:odd'; those with a label are mnist"):
+    with pytest.raises(InputError, match=r"no row 'mnist/iic:odd'; those with a label are fashion"):
         rows_named(["mnist/iic:odd"])
     with pytest.raises(InputError, match="did you mean 'mnist/iic'"):
         rows_named(["mnist/icc"])
