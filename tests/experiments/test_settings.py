@@ -543,7 +543,10 @@ def test_what_may_be_none():
         ({"protocol__init": "random"}, "init is 'random'"),
         ({"views__flip": 2.0}, "flip"),
         ({"views__size": 10**6}, "views.size is 1000000; give at most 4096 pixels"),
-        ({"views__crop_sides": (8, 9999)}, r"views.crop_sides is \(8, 9999\); give at most 4096"),
+        (
+            {"views__crop_scale": None, "views__crop_sides": (8, 9999)},
+            r"views.crop_sides is \(8, 9999\); give at most 4096",
+        ),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
 )
