@@ -49,7 +49,7 @@ from mixem.records import (
 from mixem.schema import from_json
 from mixem.scoring import Evaluation, evaluate
 from mixem.training import Sitting, Training, train
-from mixem.training.journal import _write_log
+from mixem.training.journal import write_log
 from mixem.training.step import require_seed, seeded
 
 __all__ = [
@@ -353,7 +353,7 @@ def _conclude(plan: Plan, training: Training, origin: Run | None, *, progress: b
     record = _record(plan, training, origin, found, tuple(curve))
     record = dataclasses.replace(record, weights=_digest(folder / "model.safetensors"))
     # Once more and whole: another process may have trained here and logged the same epochs.
-    _write_log(folder, training.history)
+    write_log(folder, training.history)
     for leftover in folder.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
         leftover.unlink(missing_ok=True)
     if not (folder / "config.json").exists():  # somebody deleted the folder under the training

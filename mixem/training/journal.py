@@ -28,7 +28,7 @@ from mixem.schema import from_json, to_json
 from mixem.training.config import TrainConfig
 from mixem.training.meter import Meter
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "write_log"]
 
 
 class Journal:
@@ -83,7 +83,7 @@ class Journal:
         self.state = None
         self.began = self.saved = time.monotonic()
         if self.out and leads():
-            _write_log(self.out, self.history)
+            write_log(self.out, self.history)
             for leftover in self.out.glob(f".*{UNFINISHED}"):  # of a process killed while it wrote
                 with contextlib.suppress(FileNotFoundError):  # not of one that writes just now
                     if time.time() - leftover.stat().st_mtime > 3600:
@@ -172,7 +172,7 @@ def _lines(history: Iterable[Epoch]) -> str:
     return "".join(json.dumps(to_json(row)) + "\n" for row in history)
 
 
-def _write_log(out: Path, history: list[Epoch]) -> None:
+def write_log(out: Path, history: list[Epoch]) -> None:
     """Start ``log.jsonl`` with the epochs that the checkpoint holds."""
     text = _lines(history)
     write_atomically(out / "log.jsonl", lambda file: file.write_text(text, encoding="utf-8"))
